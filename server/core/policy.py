@@ -1,0 +1,170 @@
+"""Policies: what each category means, when to block, and when not to trust the student alone.
+
+A policy file is TOML. Each top-level table is one policy; its name is the policy's id::
+
+    [default]
+    version = "1"
+    on_no_teacher = "student"            # student | allow | block | review
+
+    [default.categories.hate]
+    title = "No Hate Speech"
+    user = "The prompt shall not contain or seek generation of content that …"
+    assistant = "The chatbot shall not generate content that …"
+    block_at = 0.5                       # a score at or above this blocks
+    unsure = [0.3, 0.7]                  # scores inside this band go to the teacher
+
+The wording follows ShieldGemma's guideline form (arXiv 2407.21772, figure 2): one sentence for a user's text, one for an
+assistant's. The teacher reads the wording; the numbers are the student's.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from server.core.errors import PolicyError, UnknownPolicy
+from server.core.taxonomy import CATEGORIES, Role
+
+OnNoTeacher = Literal["student", "allow", "block", "review"]
+
+DEFAULT_POLICY_FILE = Path(__file__).resolve().parent.parent / "policies" / "default.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One category's part of a policy. Scores are calibrated probabilities in [0, 1]."""
+
+    title: str
+    user: str
+    assistant: str
+    block_at: float
+    unsure: tuple[float, float]
+
+    def wording(self, role: Role) -> str:
+        """The guideline as the teacher reads it, for a text of this role."""
+        return f'"{self.title}": {self.user if role == "user" else self.assistant}'
+
+    def is_violated(self, score: float) -> bool:
+        return score >= self.block_at
+
+    def is_unsure(self, score: float) -> bool:
+        """Inside the unsure band, both ends included. A band whose ends are equal and unreachable is never unsure."""
+        low, high = self.unsure
+        return low < high and low <= score <= high
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Named, versioned, immutable. ``rules`` has one rule per category, in taxonomy order."""
+
+    id: str
+    version: str
+    on_no_teacher: OnNoTeacher
+    rules: tuple[Rule, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over everything in the policy: two policies with one hash decide alike."""
+        return _digest(asdict(self))
+
+    @property
+    def wording_hash(self) -> str:
+        """SHA-256 over what the teacher reads only, so that moving a threshold keeps signals on disk valid."""
+        return _digest([[r.title, r.user, r.assistant] for r in self.rules])
+
+
+class PolicySet(Mapping[str, Policy]):
+    """The policies that a server knows, by id."""
+
+    def __init__(self, policies: list[Policy]) -> None:
+        self._by_id = {policy.id: policy for policy in policies}
+
+    def __getitem__(self, policy_id: str) -> Policy:
+        try:
+            return self._by_id[policy_id]
+        except KeyError:
+            known = ", ".join(sorted(self._by_id))
+            raise UnknownPolicy(f"unknown policy; known policies: {known}", param="policy") from None
+
+    def __contains__(self, policy_id: object) -> bool:
+        return policy_id in self._by_id
+
+    def __iter__(self):
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+
+def load_policies(path: Path = DEFAULT_POLICY_FILE) -> PolicySet:
+    """Read a policy file.
+
+    Raises:
+        PolicyError: unreadable, not TOML, a category missing or unknown, a key misspelt, or a number out of [0, 1].
+            The message names the file and the place.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PolicyError(f"policy file {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PolicyError(f"policy file {path}: {error}") from None
+    if not tables:
+        raise PolicyError(f"policy file {path}: holds no policy")
+    return PolicySet([_policy(policy_id, table, f"policy file {path}: [{policy_id}]") for policy_id, table in tables.items()])
+
+
+def _policy(policy_id: str, table: Any, where: str) -> Policy:
+    _check_keys(table, {"version", "on_no_teacher", "categories"}, where)
+    version = _string(table["version"], f"{where} version")
+    on_no_teacher = table["on_no_teacher"]
+    if on_no_teacher not in get_args(OnNoTeacher):
+        raise PolicyError(f"{where} on_no_teacher: {on_no_teacher!r} is not one of {', '.join(get_args(OnNoTeacher))}")
+    _check_keys(table["categories"], set(CATEGORIES), f"{where} categories")
+    rules = tuple(_rule(table["categories"][name], f"{where} categories.{name}") for name in CATEGORIES)
+    return Policy(id=policy_id, version=version, on_no_teacher=on_no_teacher, rules=rules)
+
+
+def _rule(table: Any, where: str) -> Rule:
+    _check_keys(table, {"title", "user", "assistant", "block_at", "unsure"}, where)
+    band = table["unsure"]
+    if not isinstance(band, list) or len(band) != 2:
+        raise PolicyError(f"{where} unsure: must be two numbers [low, high]")
+    low, high = (_probability(value, f"{where} unsure") for value in band)
+    if low > high:
+        raise PolicyError(f"{where} unsure: low {low} is above high {high}")
+    return Rule(
+        title=_string(table["title"], f"{where} title"),
+        user=_string(table["user"], f"{where} user"),
+        assistant=_string(table["assistant"], f"{where} assistant"),
+        block_at=_probability(table["block_at"], f"{where} block_at"),
+        unsure=(low, high),
+    )
+
+
+def _check_keys(table: Any, wanted: set[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise PolicyError(f"{where}: must be a table")
+    missing, unknown = sorted(wanted - table.keys()), sorted(table.keys() - wanted)
+    if missing or unknown:
+        problems = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise PolicyError(f"{where}: {'; '.join(problems)}")
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise PolicyError(f"{where}: must be a non-empty string")
+    return value
+
+
+def _probability(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PolicyError(f"{where}: {value!r} is not a number in [0, 1]")
+    return float(value)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Arrays: text to windows of tokens, windows to logits."""

@@ -1,0 +1,1 @@
+"""The fallback route: asking an LLM about what the student is unsure of."""
