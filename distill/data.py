@@ -42,6 +42,15 @@ class LabelledTexts:
             self.datasets[indices],
         )
 
+    def __add__(self, other: "LabelledTexts") -> "LabelledTexts":
+        """These rows, then the other's."""
+        return LabelledTexts(
+            self.texts + other.texts,
+            self.roles + other.roles,
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.datasets, other.datasets]),
+        )
+
 
 def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> LabelledTexts:
     """Read one split.

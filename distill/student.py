@@ -33,7 +33,7 @@ def packaged_student() -> Path:
 
 
 class StudentForModeration(BertPreTrainedModel):
-    """Encoder + head. ``forward`` returns logits float32 (B, C); ``pool`` gives what the head reads, (B, H)."""
+    """Encoder + head. ``forward`` returns logits float32 (B, C) and, asked for hidden states, what the head reads, (B, H)."""
 
     def __init__(self, config) -> None:
         super().__init__(config)
@@ -48,9 +48,12 @@ class StudentForModeration(BertPreTrainedModel):
         mask = attention_mask[..., None].to(states.dtype)
         return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **_) -> SequenceClassifierOutput:
+    def forward(
+        self, input_ids=None, attention_mask=None, token_type_ids=None, output_hidden_states=False, **_
+    ) -> SequenceClassifierOutput:
         pooled = self.pool(input_ids, attention_mask)
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+        logits = self.classifier(self.dropout(pooled))
+        return SequenceClassifierOutput(logits=logits, hidden_states=(pooled,) if output_hidden_states else None)
 
 
 def new_student(base: str = PACKAGED_STUDENT):

@@ -48,7 +48,9 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
     """
     path = packaged_gguf() if name == PACKAGED_TEACHER else Path(name)
     if path.suffix == ".gguf":
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
+        )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         _match_llama_cpp(tokenizer, path)
     else:

@@ -33,14 +33,14 @@ class TuneSettings:
     """Rows are texts. Rates are per optimiser step; lengths are the teacher's tokens."""
 
     base: str
-    warm_rows: int = 16_000
+    warm_rows: int = 10_240
     ask_rows: int = 4_000
     warm_batch_rows: int = 32
     ask_batch_rows: int = 16
     rank: int = 16
     learning_rate: float = 6e-4
     max_text_tokens: int = 96
-    max_negatives: int = 2
+    max_negatives: int = 1
     max_batch_tokens: int = 2048
     head_weight: float = 0.3
     checkpoint_every_s: float = 300.0
@@ -106,7 +106,7 @@ class _Tuning:
         saved_at = time.monotonic()
         smoothed: dict[str, float] = {}
         progress = tqdm(self.steps[self.done :], initial=self.done, total=len(self.steps), desc="tune-teacher", unit="step")
-        with self.log_path.open("a") as log:
+        with self.log_path.open("a", buffering=1) as log:
             for phase, indices in progress:
                 loss = self._warm(indices) if phase == "warm" else self._ask(indices)
                 self.optimiser.step(self._learning_rate())

@@ -1,0 +1,107 @@
+"""Verbs and their flags. Progress goes to stderr; the last line on stdout is JSON."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from distill import verbs
+from distill.settings_flags import add_flags
+from server.core.errors import StillguardError
+from server.core.policy import DEFAULT_POLICY_FILE
+
+DEFAULT_DATA = Path("../shared/data/moderation.parquet")
+TEACHER_HELP = "run folder of tune-teacher, a .gguf file, a model folder, or a hub id such as google/shieldgemma-2b"
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; returns the exit status. What a user can mend is one line on stderr and status 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        report = arguments.run(arguments)
+    except (StillguardError, FileNotFoundError, ValueError) as error:
+        print(f"distill {arguments.verb}: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m distill",
+        description="Distil a safety judge into a small student: tune-teacher → calibrate-teacher → label → train → "
+        "calibrate → evaluate, then `python -m export`.",
+    )
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_teacher_verbs(subparsers)
+    _add_student_verbs(subparsers)
+    return parser
+
+
+def _add_verb(subparsers, name: str, run, text: str) -> argparse.ArgumentParser:
+    sub = subparsers.add_parser(name, help=text, description=text)
+    sub.set_defaults(run=run)
+    sub.add_argument("--data", type=Path, default=DEFAULT_DATA, help=f"labelled Parquet file (default: {DEFAULT_DATA})")
+    sub.add_argument("--policies", type=Path, default=DEFAULT_POLICY_FILE, help="policy file; its [default] policy is used")
+    return sub
+
+
+def _add_teacher_verbs(subparsers) -> None:
+    from distill.teacher.model import PACKAGED_TEACHER
+    from distill.teacher.tune import TuneSettings
+
+    sub = _add_verb(subparsers, "tune-teacher", verbs.tune_teacher, "fine-tune an LLM (LoRA) to answer guard prompts; resumes")
+    sub.add_argument("--out", type=Path, required=True, help="run folder")
+    add_flags(sub, TuneSettings, base=PACKAGED_TEACHER)
+
+    sub = _add_verb(
+        subparsers, "calibrate-teacher", verbs.calibrate_teacher, "fit the teacher's margins to human labels on dev"
+    )
+    sub.add_argument("--teacher", required=True, help=TEACHER_HELP)
+    sub.add_argument("--rows", type=int, default=2000, help="dev texts to judge (default: 2000)")
+    sub.add_argument("--max-text-tokens", type=int, default=256)
+
+    sub = _add_verb(
+        subparsers, "pack-teacher", verbs.pack_teacher, "write the served form of a tuned teacher: GGUF adapter, manifest"
+    )
+    sub.add_argument("--teacher", required=True, help="run folder of tune-teacher, calibrated")
+    sub.add_argument("--out", type=Path, default=Path("server/artifacts/teacher"))
+
+    sub = _add_verb(subparsers, "label", verbs.label, "ask the teacher about texts × categories and keep its signals; resumes")
+    sub.add_argument("--teacher", required=True, help=TEACHER_HELP)
+    sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
+    sub.add_argument("--split", default="train")
+    sub.add_argument("--rows", type=int, default=4000, help="how many texts, drawn in balance over sources (default: 4000)")
+    sub.add_argument("--max-text-tokens", type=int, default=256)
+    sub.add_argument("--seed", type=int, default=0)
+
+
+def _add_student_verbs(subparsers) -> None:
+    from distill.losses import LossWeights
+    from distill.student import PACKAGED_STUDENT
+    from distill.train import TrainSettings
+
+    sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")
+    sub.add_argument("--out", type=Path, required=True, help="run folder; the trained student")
+    sub.add_argument("--rows", type=int, default=60_000, help="training texts, drawn in balance over sources (default: 60000)")
+    sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
+    sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
+    sub.add_argument("--teacher", help="teacher whose signals to use; without it, human labels alone")
+    sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
+    add_flags(sub, TrainSettings, base=PACKAGED_STUDENT)
+    add_flags(sub, LossWeights)
+
+    sub = _add_verb(
+        subparsers, "calibrate", verbs.calibrate, "fit the student's calibration, thresholds and unsure bands on dev"
+    )
+    sub.add_argument("--checkpoint", type=Path, required=True)
+    sub.add_argument("--escalation-budget", type=float, default=0.05, help="share of dev texts in a band (default: 0.05)")
+
+    sub = _add_verb(subparsers, "evaluate", verbs.evaluate, "measure a student or a teacher on human labels")
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--rows", type=int, help="a balanced draw of this many texts instead of the whole split")
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("--checkpoint", type=Path, help="trained student")
+    which.add_argument("--teacher", help=TEACHER_HELP)
+    sub.add_argument("--max-text-tokens", type=int, default=256, help="teacher only")
+    sub.add_argument("--out", type=Path, help="also write the report to this file")

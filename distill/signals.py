@@ -1,0 +1,122 @@
+"""Signals on disk: what a teacher said of (text, category), kept so that no text is ever judged twice.
+
+One folder per (teacher, prompt hash), with three files that only grow, one fixed-size record per text:
+
+    digests.bin   32 bytes       SHA-256 of role and text: the key, and the record's commit mark
+    margins.bin   C × float32    logit(Yes) − logit(No), raw
+    hidden.bin    C × H × float16  the teacher's last-token state, after its final norm
+
+A record counts once its digest is on disk; the digest is written last. Opening a store cuts off what a kill left behind
+half-written, so nothing is lost that counted and nothing counts twice.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from server.core.taxonomy import CATEGORIES
+
+_DIGEST_BYTES = 32
+
+
+def text_digest(text: str, role: str) -> bytes:
+    """The key of a text: SHA-256 over its role and its canonical form."""
+    return hashlib.sha256(f"{role}\0{text}".encode()).digest()
+
+
+class SignalStore:
+    """Append, look up, memory-map. One writer at a time.
+
+    Args:
+        root: holds one folder per (teacher, prompt hash).
+        hidden_size: the teacher's H; None to open a store that exists, for reading.
+
+    Raises:
+        ValueError: the folder was made with another category list or hidden size, or must exist and doesn't.
+    """
+
+    def __init__(self, root: Path, *, teacher: str, prompt_hash: str, hidden_size: int | None = None) -> None:
+        key = hashlib.sha256(f"{teacher}\0{prompt_hash}".encode()).hexdigest()[:16]
+        self.folder = root / key
+        self.hidden_size = self._open(teacher, prompt_hash, hidden_size)
+        self._record_bytes = {
+            "digests.bin": _DIGEST_BYTES,
+            "margins.bin": 4 * len(CATEGORIES),
+            "hidden.bin": 2 * len(CATEGORIES) * hidden_size,
+        }
+        self._cut_half_written()
+        raw = (self.folder / "digests.bin").read_bytes()
+        self._row = {raw[i : i + _DIGEST_BYTES]: i // _DIGEST_BYTES for i in range(0, len(raw), _DIGEST_BYTES)}
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._row
+
+    def append(self, digests: Sequence[bytes], margins: np.ndarray, hidden: np.ndarray) -> None:
+        """Add N new texts: margins (N, C), hidden (N, C, H). On return they survive a power cut.
+
+        Raises:
+            ValueError: a digest is there already or given twice, a shape is wrong, or a margin is not finite.
+        """
+        if len(set(digests)) != len(digests) or any(digest in self for digest in digests):
+            raise ValueError("a text's signal is already in the store")
+        want = (len(digests), len(CATEGORIES))
+        if margins.shape != want or hidden.shape != (*want, self.hidden_size):
+            raise ValueError(f"margins {margins.shape} and hidden {hidden.shape} don't fit {(*want, self.hidden_size)}")
+        if not np.isfinite(margins).all():
+            raise ValueError("a margin is not finite")
+        self._write("hidden.bin", hidden.astype(np.float16).tobytes())
+        self._write("margins.bin", margins.astype(np.float32).tobytes())
+        self._write("digests.bin", b"".join(digests))
+        for digest in digests:
+            self._row[digest] = len(self._row)
+
+    def rows(self, digests: Sequence[bytes]) -> np.ndarray:
+        """int64 (N,): each text's row in :meth:`margins` and :meth:`hidden`, −1 where the teacher wasn't asked."""
+        return np.array([self._row.get(digest, -1) for digest in digests], dtype=np.int64)
+
+    def margins(self) -> np.ndarray:
+        """float32 (rows, C), memory-mapped, read-only."""
+        return self._map("margins.bin", np.float32, (len(self), len(CATEGORIES)))
+
+    def hidden(self) -> np.ndarray:
+        """float16 (rows, C, H), memory-mapped, read-only."""
+        return self._map("hidden.bin", np.float16, (len(self), len(CATEGORIES), self.hidden_size))
+
+    def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        if not len(self):
+            return np.empty(shape, dtype)
+        return np.memmap(self.folder / name, dtype=dtype, mode="r", shape=shape)
+
+    def _write(self, name: str, data: bytes) -> None:
+        with (self.folder / name).open("ab") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _cut_half_written(self) -> None:
+        for name in self._record_bytes:
+            (self.folder / name).touch()
+        sizes = {name: (self.folder / name).stat().st_size // size for name, size in self._record_bytes.items()}
+        complete = min(sizes.values())
+        for name, size in self._record_bytes.items():
+            os.truncate(self.folder / name, complete * size)
+
+    def _open(self, teacher: str, prompt_hash: str, hidden_size: int | None) -> int:
+        path = self.folder / "meta.json"
+        if not path.exists():
+            if hidden_size is None:
+                raise ValueError(f"no signals of teacher {teacher} under {self.folder.parent}: run label first")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            meta = {"teacher": teacher, "prompt_hash": prompt_hash, "categories": CATEGORIES, "hidden_size": hidden_size}
+            path.write_text(json.dumps(meta, indent=2) + "\n")
+        found = json.loads(path.read_text())
+        if tuple(found["categories"]) != CATEGORIES or hidden_size not in (None, found["hidden_size"]):
+            raise ValueError(f"{self.folder} was made for {found['categories']} and hidden size {found['hidden_size']}")
+        return found["hidden_size"]

@@ -1,0 +1,61 @@
+"""The served form of a tuned teacher: GGUF adapter for llama.cpp, FP16 safetensors copy, and the manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from server.core.artifact import file_sha256
+from server.core.calibration import calibration_to_json
+from server.core.policy import Policy
+from server.core.teacher_manifest import ADAPTER_GGUF, ADAPTER_SAFETENSORS, write_teacher_manifest
+
+MAX_ADAPTER_BYTES = 12_000_000
+
+
+def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
+    """Write ``out`` from a tuned and calibrated run folder.
+
+    Raises:
+        ValueError: the run isn't calibrated, its base isn't the packaged GGUF, or an adapter file is over 12 MB.
+    """
+    from distill.teacher.gguf_adapter import write_gguf_adapter, write_safetensors_adapter
+    from distill.teacher.model import PACKAGED_TEACHER, packaged_gguf
+    from distill.teacher.saved import load_calibration, teacher_id
+
+    calibration = load_calibration(str(run))
+    if calibration is None:
+        raise ValueError(f"{run} is not calibrated: run calibrate-teacher first")
+    base = json.loads((run / "tune.json").read_text())["base"]
+    if base != PACKAGED_TEACHER:
+        raise ValueError(f"only {PACKAGED_TEACHER} is served embedded; {base} is served by vLLM or llama.cpp, as the docs say")
+    heads, kv_heads = _heads(packaged_gguf())
+    out.mkdir(parents=True, exist_ok=True)
+    write_gguf_adapter(run / "adapter", out / ADAPTER_GGUF, heads=heads, kv_heads=kv_heads)
+    write_safetensors_adapter(run / "adapter", out / ADAPTER_SAFETENSORS)
+    sizes = {name: (out / name).stat().st_size for name in (ADAPTER_GGUF, ADAPTER_SAFETENSORS)}
+    too_large = [name for name, size in sizes.items() if size > MAX_ADAPTER_BYTES]
+    if too_large:
+        raise ValueError(f"{', '.join(too_large)} over {MAX_ADAPTER_BYTES} bytes: tune with a lower rank")
+    write_teacher_manifest(
+        out,
+        name=teacher_id(str(run)),
+        base=base,
+        base_sha256=file_sha256(packaged_gguf()),
+        policy=policy,
+        calibration=calibration,
+        metrics={
+            path.stem: json.loads(path.read_text()) for path in sorted(run.glob("*.json")) if path.stem in ("dev", "test")
+        },
+    )
+    return {"teacher": str(out), "bytes": sizes, "calibration": calibration_to_json(calibration)}
+
+
+def _heads(gguf_path: Path) -> tuple[int, int]:
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf_path).fields
+    architecture = fields["general.architecture"].contents()
+    return (
+        int(fields[f"{architecture}.attention.head_count"].contents()),
+        int(fields[f"{architecture}.attention.head_count_kv"].contents()),
+    )

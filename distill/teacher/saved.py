@@ -1,0 +1,45 @@
+"""A tuned teacher on disk: the run folder that ``tune-teacher`` writes and every later verb reads.
+
+tune.json         settings, the base among them
+adapter/          PEFT's folder; absent for a base that judges as it comes (google/shieldgemma-2b)
+calibration.json  Platt per category, once calibrated
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from distill.teacher.model import Judge, load_base
+from server.core.calibration import Calibration, calibration_from_json
+
+
+def load_judge(teacher: str, *, dtype: torch.dtype = torch.bfloat16) -> Judge:
+    """A judge from a run folder, or from a base's name when there is no such folder."""
+    run = Path(teacher)
+    if not (run / "tune.json").exists():
+        return Judge(*load_base(teacher, dtype=dtype))
+    from peft import PeftModel
+
+    base = json.loads((run / "tune.json").read_text())["base"]
+    model, tokenizer = load_base(base, dtype=dtype)
+    # Merged in float32 and rounded once: the adapter costs nothing at judging time.
+    model = PeftModel.from_pretrained(model.float(), run / "adapter").merge_and_unload().to(dtype)
+    return Judge(model.eval(), tokenizer)
+
+
+def teacher_id(teacher: str) -> str:
+    """What keys this teacher's signals: the base's name, and the hash of the adapter where there is one."""
+    run = Path(teacher)
+    if not (run / "tune.json").exists():
+        return teacher
+    base = json.loads((run / "tune.json").read_text())["base"]
+    adapter = hashlib.sha256((run / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
+    return f"{base}+{adapter[:16]}"
+
+
+def load_calibration(teacher: str) -> Calibration | None:
+    """The teacher's calibration, or None where it has none yet."""
+    path = Path(teacher) / "calibration.json"
+    return calibration_from_json(json.loads(path.read_text())) if path.exists() else None

@@ -1,0 +1,183 @@
+"""What each verb does: load, compute, save, report. The computing lives in the modules that they call."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill import calibrate as calibration_room
+from distill import metrics
+from distill.data import LabelledTexts, balanced_indices, load_split
+from distill.settings_flags import from_flags
+from server.core.calibration import calibration_from_json, calibration_to_json
+from server.core.policy import Policy, load_policies
+from server.core.prompt import prompt_hash
+from server.core.taxonomy import CATEGORIES
+
+
+def tune_teacher(arguments: Namespace) -> dict[str, Any]:
+    from distill.teacher.tune import TuneSettings
+    from distill.teacher.tune import tune_teacher as tune
+
+    rows = load_split(arguments.data, "train", assume_chat_benign=True)
+    tune(from_flags(TuneSettings, arguments), rows, _policy(arguments), arguments.out)
+    return {"teacher": str(arguments.out)}
+
+
+def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
+    rows = _draw(load_split(arguments.data, "dev", assume_chat_benign=True), arguments.rows, seed=7)
+    margins = _teacher_margins(arguments, rows)
+    asked = np.where(np.isnan(margins), np.nan, rows.labels)
+    calibration = calibration_room.fit_calibration(np.nan_to_num(margins), asked)
+    run = Path(arguments.teacher)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "calibration.json").write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
+    scores = calibration_room.apply_calibration(np.nan_to_num(margins), calibration)
+    report = metrics.evaluate(scores, asked, _policy(arguments))
+    (run / "dev.json").write_text(json.dumps(report, indent=1) + "\n")
+    return {"rows": len(rows), "dev_pooled_au_prc": report["pooled"]["au_prc"], "calibration": calibration_to_json(calibration)}
+
+
+def pack_teacher(arguments: Namespace) -> dict[str, Any]:
+    from distill.teacher.pack import pack
+
+    return pack(Path(arguments.teacher), arguments.out, _policy(arguments))
+
+
+def label(arguments: Namespace) -> dict[str, Any]:
+    from distill.teacher.label import label_texts
+    from distill.teacher.model import TreeEncoder
+    from distill.teacher.saved import load_judge
+
+    policy = _policy(arguments)
+    rows = _draw(load_split(arguments.data, arguments.split, assume_chat_benign=True), arguments.rows, seed=arguments.seed)
+    judge = load_judge(arguments.teacher)
+    store = _store(arguments, policy, judge.hidden_size)
+    encoder = TreeEncoder(judge.tokenizer, policy, max_text_tokens=arguments.max_text_tokens)
+    new = label_texts(judge, encoder, rows, store)
+    return {"signals": str(store.folder), "new": new, "total": len(store)}
+
+
+def train(arguments: Namespace) -> dict[str, Any]:
+    from distill.losses import LossWeights
+    from distill.seeds import seed_texts
+    from distill.teacher.saved import load_calibration, teacher_id
+    from distill.train import TrainSettings, align_signals, train_student
+
+    settings, weights = from_flags(TrainSettings, arguments), from_flags(LossWeights, arguments)
+    everything = load_split(arguments.data, "train", assume_chat_benign=True)
+    store = _store(arguments, _policy(arguments)) if arguments.teacher else None
+    drawn = balanced_indices(everything, arguments.rows, settings.seed)
+    if store is not None:
+        drawn = np.union1d(drawn, _judged(everything, store))
+    rows = everything.take(drawn)
+    if not arguments.without_seeds:
+        rows += seed_texts()
+    calibration = load_calibration(arguments.teacher) if arguments.teacher else None
+    signals = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
+    figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
+    provenance = {
+        "base": settings.base,
+        "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
+        "prompt_hash": prompt_hash(_policy(arguments)) if arguments.teacher else None,
+        "data": {
+            str(name): int(count) for name, count in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)
+        },
+        "rows": len(rows),
+        "rows_with_signals": int((~np.isnan(signals.logits[:, 0])).sum()),
+        "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
+        "dev": figures,
+    }
+    (arguments.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    return {
+        "checkpoint": str(arguments.out),
+        "rows": len(rows),
+        "rows_with_signals": provenance["rows_with_signals"],
+        **figures,
+    }
+
+
+def calibrate(arguments: Namespace) -> dict[str, Any]:
+    dev = load_split(arguments.data, "dev", assume_chat_benign=True)
+    logits = _student_logits(arguments.checkpoint, dev)
+    calibration = calibration_room.fit_calibration(logits, dev.labels)
+    scores = calibration_room.apply_calibration(logits, calibration)
+    thresholds = calibration_room.best_f1_thresholds(scores, dev.labels)
+    bands = calibration_room.unsure_bands(scores, thresholds, escalation_budget=arguments.escalation_budget)
+    (arguments.checkpoint / "calibration.json").write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
+    return {
+        "calibration": calibration_to_json(calibration),
+        "block_at": dict(zip(CATEGORIES, thresholds, strict=True)),
+        "unsure": {name: list(band) for name, band in zip(CATEGORIES, bands, strict=True)},
+    }
+
+
+def evaluate(arguments: Namespace) -> dict[str, Any]:
+    rows = load_split(arguments.data, arguments.split)
+    if arguments.rows:
+        rows = _draw(rows, arguments.rows, seed=3)
+    labels = rows.labels
+    if arguments.teacher:
+        from distill.teacher.saved import load_calibration
+
+        raw, calibration = _teacher_margins(arguments, rows), load_calibration(arguments.teacher)
+        labels = np.where(np.isnan(raw), np.nan, labels)
+        raw = np.nan_to_num(raw)
+    else:
+        raw = _student_logits(arguments.checkpoint, rows)
+        path = arguments.checkpoint / "calibration.json"
+        calibration = calibration_from_json(json.loads(path.read_text())) if path.exists() else None
+    if calibration is None:
+        raise ValueError("not calibrated yet: run calibrate (student) or calibrate-teacher first")
+    scores = calibration_room.apply_calibration(raw, calibration)
+    report = {"split": arguments.split, **metrics.evaluate(scores, labels, _policy(arguments), rows.datasets)}
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _policy(arguments: Namespace) -> Policy:
+    return load_policies(arguments.policies)["default"]
+
+
+def _draw(rows: LabelledTexts, size: int, *, seed: int) -> LabelledTexts:
+    return rows.take(balanced_indices(rows, size, seed))
+
+
+def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
+    from distill.teacher.label import judge_known
+    from distill.teacher.model import TreeEncoder
+    from distill.teacher.saved import load_judge
+
+    judge = load_judge(arguments.teacher)
+    encoder = TreeEncoder(judge.tokenizer, _policy(arguments), max_text_tokens=arguments.max_text_tokens)
+    return judge_known(judge, encoder, rows)
+
+
+def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
+    from distill.predict import student_logits
+    from distill.student import load_student
+
+    model, tokenizer = load_student(checkpoint)
+    max_tokens = json.loads((checkpoint / "student.json").read_text())["max_tokens"]
+    return student_logits(model, tokenizer, rows.texts, max_tokens=max_tokens)
+
+
+def _store(arguments: Namespace, policy: Policy, hidden_size: int | None = None):
+    from distill.signals import SignalStore
+    from distill.teacher.saved import teacher_id
+
+    return SignalStore(
+        arguments.signals, teacher=teacher_id(arguments.teacher), prompt_hash=prompt_hash(policy), hidden_size=hidden_size
+    )
+
+
+def _judged(rows: LabelledTexts, store) -> np.ndarray:
+    from distill.signals import text_digest
+
+    found = store.rows([text_digest(text, role) for text, role in zip(rows.texts, rows.roles, strict=True)])
+    return np.flatnonzero(found >= 0)

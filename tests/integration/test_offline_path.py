@@ -1,0 +1,109 @@
+"""The whole offline river on a tiny random Gemma 2, ShieldGemma's architecture, through the command line.
+
+tune-teacher → calibrate-teacher → label → train → calibrate → evaluate; what ``google/shieldgemma-2b`` would go through,
+by its name, with hub access.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill.cli import main
+from server.core.taxonomy import CATEGORIES
+
+WORDS = dict(zip(CATEGORIES, ["loser", "vermin", "heist", "override", "cutting", "naked", "damn", "stab"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    records = []
+    for split, count in (("train", 160), ("dev", 160), ("test", 80)):
+        for i in range(count):
+            record = {name: 0 for name in CATEGORIES} | {"split": split, "dataset": f"d{i % 2}"}
+            text = f"text {i} about {rng.integers(1000)}"
+            if i % 2:
+                category = CATEGORIES[(i // 2) % len(CATEGORIES)]
+                record[category] = 1
+                text += f" {WORDS[category]} {WORDS[category]}"
+            records.append(record | {"text": text})
+    path = tmp_path_factory.mktemp("data") / "tiny.parquet"
+    pd.DataFrame(records).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_student(tmp_path_factory):
+    """A random two-layer BERT with a WordPiece vocabulary of whole words and letters."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-student")
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789"]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters), "text", "about"]
+    vocabulary += WORDS.values()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def distil(capsys, *argv):
+    status = main([str(a) for a in argv])
+    out = capsys.readouterr()
+    assert status == 0, out.err
+    return json.loads(out.out.strip().splitlines()[-1])
+
+
+def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_path, capsys):
+    teacher, student, signals = tmp_path / "teacher", tmp_path / "student", tmp_path / "signals"
+    tune = (
+        "tune-teacher",
+        "--data",
+        data,
+        "--out",
+        teacher,
+        "--base",
+        tiny_gemma,
+        "--warm-rows",
+        32,
+        "--ask-rows",
+        96,
+        "--learning-rate",
+        2e-2,
+        "--rank",
+        4,
+    )
+    distil(capsys, *tune)
+    report = distil(capsys, "calibrate-teacher", "--data", data, "--teacher", teacher, "--rows", 80)
+    assert set(report["calibration"]) == set(CATEGORIES)
+
+    label = ("label", "--data", data, "--teacher", teacher, "--signals", signals)
+    assert distil(capsys, *label, "--rows", 40)["new"] == 40
+    assert distil(capsys, *label, "--rows", 40) | {"signals": None} == {"new": 0, "total": 40, "signals": None}
+
+    report = distil(
+        capsys, "train", "--data", data, "--out", student, "--teacher", teacher, "--signals", signals, "--base", tiny_student,
+        "--epochs", 20, "--batch-size", 16, "--learning-rate", 3e-3, "--eval-every-steps", 100, "--feature-dimensions", 8,
+    )  # fmt: skip
+    assert report["rows"] == 160
+    assert report["rows_with_signals"] == 40
+
+    distil(capsys, "calibrate", "--data", data, "--checkpoint", student)
+    report = distil(capsys, "evaluate", "--data", data, "--checkpoint", student, "--out", tmp_path / "test.json")
+    assert report["pooled"]["au_prc"] > 0.8, "one word decides each category: a student that trains at all finds it"
+    assert json.loads((tmp_path / "test.json").read_text()) == report
+
+    report = distil(capsys, "evaluate", "--data", data, "--teacher", teacher)
+    assert report["categories"]["hate"]["positives"] == 5
+
+
+def test_what_a_user_can_mend_is_one_line(data, tmp_path, capsys):
+    assert main(["evaluate", "--data", str(tmp_path / "none.parquet"), "--checkpoint", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert main(["train", "--data", str(data), "--out", str(tmp_path), "--teacher", "nobody", "--signals", str(tmp_path)]) == 2
+    assert "run label first" in capsys.readouterr().err

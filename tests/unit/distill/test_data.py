@@ -1,0 +1,64 @@
+"""Reading labels: unknown stays unknown unless the source says otherwise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill.data import balanced_indices, load_split
+from server.core.taxonomy import CATEGORIES
+
+
+def frame(**columns):
+    size = len(columns["text"])
+    base = {name: pd.array([None] * size, dtype="Int8") for name in CATEGORIES}
+    base |= {"dataset": ["d"] * size, "split": ["train"] * size}
+    return pd.DataFrame(base | columns)
+
+
+def save(tmp_path, table):
+    path = tmp_path / "data.parquet"
+    table.to_parquet(path)
+    return path
+
+
+def test_unknown_is_nan_and_texts_are_canonical(tmp_path):
+    table = frame(text=["h\u200bi", "x"], hate=pd.array([1, None], dtype="Int8"))
+    rows = load_split(save(tmp_path, table), "train")
+    assert rows.texts == ["hi", "x"]
+    assert rows.labels[0, CATEGORIES.index("hate")] == 1
+    assert np.isnan(rows.labels).sum() == 15
+
+
+def test_a_safe_text_has_no_category(tmp_path):
+    rows = load_split(save(tmp_path, frame(text=["x", "y"], unsafe=pd.array([0, 1], dtype="Int8"))), "train")
+    assert (rows.labels[0] == 0).all()
+    assert np.isnan(rows.labels[1]).all()
+
+
+def test_chat_counts_as_benign_only_when_asked(tmp_path):
+    path = save(tmp_path, frame(text=["x"], chat_benign=[True], toxicity=pd.array([1], dtype="Int8")))
+    assert np.isnan(load_split(path, "train").labels).sum() == 7
+    labels = load_split(path, "train", assume_chat_benign=True).labels[0]
+    assert labels[CATEGORIES.index("toxicity")] == 1, "a known label is never overwritten"
+    assert labels.sum() == 1
+
+
+def test_missing_columns_and_empty_splits_are_named(tmp_path):
+    with pytest.raises(ValueError, match="hate"):
+        load_split(save(tmp_path, frame(text=["x"]).drop(columns="hate")), "train")
+    with pytest.raises(ValueError, match="'dev'"):
+        load_split(save(tmp_path, frame(text=["x"])), "dev")
+
+
+def test_balanced_draw_lifts_the_rare_and_repeats_nothing(tmp_path):
+    table = frame(
+        text=[f"t{i}" for i in range(1010)],
+        dataset=["big"] * 1000 + ["small"] * 10,
+        hate=pd.array([0] * 1005 + [None] * 5, dtype="Int8"),
+    )
+    rows = load_split(save(tmp_path, table), "train")
+    drawn = balanced_indices(rows, 100, seed=0)
+    assert len(drawn) == len(set(drawn.tolist())) == 100
+    assert sum(rows.datasets[drawn] == "small") == 5, "all labelled rows of the small set, none of the unlabelled"
+    assert (drawn == balanced_indices(rows, 100, seed=0)).all()
+    assert len(balanced_indices(rows, 99_999, seed=0)) == 1005

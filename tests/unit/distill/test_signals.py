@@ -1,0 +1,90 @@
+"""The signal store: nothing lost, nothing doubled, nothing mixed."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from distill.signals import SignalStore, text_digest
+from server.core.taxonomy import CATEGORIES
+
+C, H = len(CATEGORIES), 5
+
+
+def open_store(root, **changes):
+    return SignalStore(root, **({"teacher": "t", "prompt_hash": "p", "hidden_size": H} | changes))
+
+
+def records(texts, value=1.0):
+    digests = [text_digest(text, "user") for text in texts]
+    margins = np.full((len(texts), C), value, np.float32) + np.arange(len(texts), dtype=np.float32)[:, None]
+    return digests, margins, np.full((len(texts), C, H), value, np.float16)
+
+
+def test_what_was_appended_is_there_after_reopening(tmp_path):
+    digests, margins, hidden = records(["a", "b"])
+    open_store(tmp_path).append(digests, margins, hidden)
+    store = open_store(tmp_path)
+    assert store.rows([digests[1], text_digest("c", "user"), digests[0]]).tolist() == [1, -1, 0]
+    np.testing.assert_array_equal(store.margins(), margins)
+    np.testing.assert_array_equal(store.hidden(), hidden)
+
+
+@pytest.mark.parametrize("torn", [("hidden.bin", 7), ("margins.bin", 3), ("digests.bin", 31)])
+def test_a_kill_between_or_within_writes_costs_only_the_uncommitted_record(tmp_path, torn):
+    """The three files are written in the order hidden, margins, digests; a kill leaves any prefix of that."""
+    store = open_store(tmp_path)
+    store.append(*records(["a"]))
+    name, extra = torn
+    order = ["hidden.bin", "margins.bin", "digests.bin"]
+    record_bytes = {"hidden.bin": 2 * C * H, "margins.bin": 4 * C, "digests.bin": 32}
+    for earlier in order[: order.index(name)]:
+        with (store.folder / earlier).open("ab") as stream:
+            stream.write(b"\x01" * record_bytes[earlier])
+    with (store.folder / name).open("ab") as stream:
+        stream.write(b"\x01" * extra)
+
+    reopened = open_store(tmp_path)
+    assert len(reopened) == 1
+    reopened.append(*records(["b"], value=5.0))
+    again = open_store(tmp_path)
+    assert again.margins()[:, 0].tolist() == [1.0, 5.0]
+    assert again.hidden()[1, 0, 0] == 5.0
+
+
+def test_a_text_is_never_stored_twice(tmp_path):
+    store = open_store(tmp_path)
+    store.append(*records(["a"]))
+    with pytest.raises(ValueError, match="already"):
+        store.append(*records(["a"]))
+    with pytest.raises(ValueError, match="already"):
+        store.append(*records(["b", "b"]))
+    assert os.path.getsize(store.folder / "digests.bin") == 32
+
+
+def test_teachers_and_prompts_never_mix(tmp_path):
+    open_store(tmp_path).append(*records(["a"]))
+    assert len(open_store(tmp_path, teacher="other")) == 0
+    assert len(open_store(tmp_path, prompt_hash="other")) == 0
+
+
+def test_a_role_is_part_of_the_key():
+    assert text_digest("a", "user") != text_digest("a", "assistant")
+
+
+def test_a_folder_of_another_shape_is_refused(tmp_path):
+    store = open_store(tmp_path)
+    with pytest.raises(ValueError, match="hidden size"):
+        open_store(tmp_path, hidden_size=H + 1)
+    meta = json.loads((store.folder / "meta.json").read_text())
+    (store.folder / "meta.json").write_text(json.dumps(meta | {"categories": ["hate"]}))
+    with pytest.raises(ValueError, match="was made for"):
+        open_store(tmp_path)
+
+
+def test_a_margin_that_is_no_number_is_refused(tmp_path):
+    digests, margins, hidden = records(["a"])
+    margins[0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        open_store(tmp_path).append(digests, margins, hidden)

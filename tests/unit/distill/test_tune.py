@@ -1,0 +1,100 @@
+"""Tuning: it learns, it resumes exactly, it asks only what is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from distill.data import LabelledTexts
+from distill.teacher.label import judge_known
+from distill.teacher.model import Judge, TreeEncoder, load_base
+from distill.teacher.saved import load_judge
+from distill.teacher.tune import MasterAdamW, TuneSettings, token_budget_batches, tune_teacher
+from server.core.policy import load_policies
+from server.core.taxonomy import CATEGORIES
+
+HATE = CATEGORIES.index("hate")
+
+
+def rows(n=64):
+    labels = np.full((n, 8), np.nan, dtype=np.float32)
+    labels[:, HATE] = np.arange(n) % 2
+    texts = [f"{'awful' if i % 2 else 'lovely'} thing number {i}" for i in range(n)]
+    return LabelledTexts(texts, ["user"] * n, labels, np.array(["d"] * n, dtype=object))
+
+
+def settings(base, **changes):
+    values = {"warm_rows": 64, "ask_rows": 64, "rank": 4, "learning_rate": 2e-2, "max_batch_tokens": 4096}
+    return TuneSettings(base=str(base), **(values | changes))
+
+
+def hate_margins(judge):
+    encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], max_text_tokens=96)
+    return judge_known(judge, encoder, rows())[:, HATE]
+
+
+def test_it_learns_to_tell_and_the_saved_adapter_judges(tiny_gemma, tmp_path):
+    before = hate_margins(Judge(*load_base(str(tiny_gemma), dtype=torch.bfloat16)))
+    tune_teacher(settings(tiny_gemma), rows(), load_policies()["default"], tmp_path)
+    after = hate_margins(load_judge(str(tmp_path)))
+
+    def gap(margins):
+        return margins[1::2].mean() - margins[0::2].mean()
+
+    assert gap(after) > gap(before) + 1.0
+    assert json.loads((tmp_path / "tune.json").read_text())["rank"] == 4
+
+
+def test_a_killed_run_resumes_to_the_same_adapter(tiny_gemma, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from distill.teacher import tune
+
+    policy = load_policies()["default"]
+    tune_teacher(settings(tiny_gemma, checkpoint_every_s=0.0), rows(), policy, tmp_path / "whole")
+
+    # A kill in the middle: the fourth step raises what SIGKILL would leave behind, a checkpoint of three steps.
+    steps = iter(range(100))
+    step = MasterAdamW.step
+
+    def dies(self, rate, **kwargs):
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        step(self, rate, **kwargs)
+
+    monkeypatch.setattr(tune.MasterAdamW, "step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tune_teacher(settings(tiny_gemma, checkpoint_every_s=0.0), rows(), policy, tmp_path / "killed")
+    monkeypatch.undo()
+    tune_teacher(settings(tiny_gemma, checkpoint_every_s=0.0), rows(), policy, tmp_path / "killed")
+
+    name = "adapter/adapter_model.safetensors"
+    whole, resumed = load_file(tmp_path / "whole" / name), load_file(tmp_path / "killed" / name)
+    assert whole.keys() == resumed.keys()
+    for key in whole:
+        torch.testing.assert_close(whole[key], resumed[key], atol=0, rtol=0)
+
+
+def test_other_settings_do_not_continue_a_run(tiny_gemma, tmp_path):
+    policy = load_policies()["default"]
+    tune_teacher(settings(tiny_gemma, warm_rows=32, ask_rows=16), rows(), policy, tmp_path)
+    with pytest.raises(ValueError, match="rank"):
+        tune_teacher(settings(tiny_gemma, warm_rows=32, ask_rows=16, rank=8), rows(), policy, tmp_path)
+
+
+def test_small_updates_survive_bfloat16():
+    parameter = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    optimiser = MasterAdamW([parameter], 1e-4)
+    for _ in range(100):
+        parameter.grad = torch.ones_like(parameter)
+        optimiser.step(1e-4)
+    assert parameter.item() == pytest.approx(0.99, abs=0.004), "each step of 1e-4 is below bfloat16's resolution at 1"
+
+
+def test_batches_respect_the_budget_and_lose_nothing():
+    sizes = [5, 100, 7, 30, 30, 2000]
+    batches = token_budget_batches(sizes, 100)
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+    for batch in batches:
+        assert len(batch) == 1 or max(sizes[i] for i in batch) * len(batch) <= 100
