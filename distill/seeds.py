@@ -44,9 +44,9 @@ def _fill(pattern: str, slots: dict[str, list[str]], limit: int, rng: np.random.
     chosen = rng.choice(total, size=min(limit, total), replace=False)
     texts = []
     for number in sorted(chosen):
-        values = {}
+        values, rest = {}, int(number)
         for name in names:
-            number, index = divmod(int(number), len(slots[name]))
+            rest, index = divmod(rest, len(slots[name]))
             values[name] = slots[name][index]
         texts.append(pattern.format(**values))
     return texts

@@ -14,7 +14,7 @@ def data_path() -> Path:
     if DATA.exists():
         return DATA
     message = f"needs the labelled data at {DATA}"
-    if os.environ.get("STILLGUARD_TEST_REQUIRE_DATA"):
+    if os.environ.get("REQUIRE_TEST_DATA"):
         pytest.fail(message)
     pytest.skip(message)
 

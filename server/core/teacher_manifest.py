@@ -1,0 +1,123 @@
+"""The teacher's folder: a LoRA adapter in two formats, and the file that vouches for it.
+
+    adapter.gguf         what llama.cpp serves
+    adapter.safetensors  what the offline river and vLLM's users load
+    teacher.json         which base it belongs to, which prompt it was tuned on, margin → score, how good it is
+
+``distill`` writes it, ``server`` verifies it before it starts the child.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from server.core.artifact import file_sha256
+from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
+from server.core.errors import ArtifactError, ConfigurationError
+from server.core.policy import Policy
+from server.core.prompt import prompt_hash
+
+SCHEMA = 1
+TEACHER_MANIFEST = "teacher.json"
+ADAPTER_GGUF = "adapter.gguf"
+ADAPTER_SAFETENSORS = "adapter.safetensors"
+FILES = (ADAPTER_GGUF, ADAPTER_SAFETENSORS)
+
+DEFAULT_TEACHER_FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "teacher"
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherManifest:
+    """What a teacher says of itself.
+
+    Attributes:
+        name: for people, metrics and the student's provenance.
+        base: the base model's name.
+        base_sha256: of the base's GGUF as it was packaged, before it is rewritten for serving.
+        prompt_hash: ``server.core.prompt.prompt_hash`` of the policy that the adapter was tuned on.
+        calibration: margin → score, per category.
+        metrics: what was measured, on which split.
+        files: SHA-256 (hex) of each file beside the manifest.
+    """
+
+    name: str
+    base: str
+    base_sha256: str
+    prompt_hash: str
+    calibration: Calibration
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    schema: int = SCHEMA
+
+    def is_tuned_on(self, policy: Policy) -> bool:
+        """Whether the adapter was tuned on this policy's wording. If not it still answers, less well than measured."""
+        return prompt_hash(policy) == self.prompt_hash
+
+    def to_json(self) -> str:
+        record = asdict(self) | {"calibration": calibration_to_json(self.calibration)}
+        return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def write_teacher_manifest(
+    folder: Path,
+    *,
+    name: str,
+    base: str,
+    base_sha256: str,
+    policy: Policy,
+    calibration: Calibration,
+    metrics: dict[str, Any],
+) -> TeacherManifest:
+    """Write ``teacher.json`` beside the two adapter files, which must be there already."""
+    manifest = TeacherManifest(
+        name=name,
+        base=base,
+        base_sha256=base_sha256,
+        prompt_hash=prompt_hash(policy),
+        calibration=calibration,
+        metrics=metrics,
+        files={file: file_sha256(folder / file) for file in FILES},
+    )
+    (folder / TEACHER_MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def load_teacher_manifest(folder: Path) -> TeacherManifest:
+    """Read and verify a teacher's folder: every file present and every hash right.
+
+    Raises:
+        ArtifactError: one line that names the file and what is wrong with it.
+    """
+    manifest = _parse(folder)
+    for name in FILES:
+        path = folder / name
+        if name not in manifest.files:
+            raise ArtifactError(f"teacher {folder}: the manifest doesn't vouch for {name}")
+        if not path.is_file():
+            raise ArtifactError(f"teacher {folder}: {name} is missing")
+        actual = file_sha256(path)
+        if actual != manifest.files[name]:
+            expected = str(manifest.files[name])
+            raise ArtifactError(f"teacher {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {expected[:12]}…)")
+    return manifest
+
+
+def _parse(folder: Path) -> TeacherManifest:
+    try:
+        record = json.loads((folder / TEACHER_MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is not JSON: {error}") from None
+    try:
+        record["calibration"] = calibration_from_json(record["calibration"])
+        manifest = TeacherManifest(**record)
+    except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
+        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is malformed: {error}") from None
+    texts = (manifest.name, manifest.base, manifest.base_sha256, manifest.prompt_hash)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(manifest.files, dict):
+        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is malformed: a name, a hash or the files' list")
+    if manifest.schema != SCHEMA:
+        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} has schema {manifest.schema}, this server reads {SCHEMA}")
+    return manifest

@@ -1,0 +1,99 @@
+"""From an OpenAI-compatible reply to margins: how much likelier the teacher's first token is Yes than No.
+
+Shapes that are read, by ``choices[i]``::
+
+    vLLM, OpenAI completions   logprobs.top_logprobs[0]             {token: logprob}
+    llama.cpp, any chat reply  logprobs.content[0].top_logprobs     [{"token", "logprob"}]
+    llama.cpp, post-sampling   logprobs.content[0].top_probs        [{"token", "prob"}]
+    no logprobs                text, or message.content             "Yes…" or "No…"
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from server.core.prompt import ANSWERS
+from server.teacher.teacher import TeacherUnavailable
+
+HARD_MARGIN = 4.0
+"""The margin of a Yes that comes without logprobs (a No's is its negative): odds of 55 to 1, sure but not certain."""
+
+_LEAST_PROB = 1.4e-45
+"""The smallest positive float32: stands for a probability that was rounded to 0."""
+
+_YES, _NO = (answer.lower() for answer in ANSWERS)
+_SPACE_MARKS = " \t\n\u2581\u0120"  # plain, SentencePiece's ▁, byte-level BPE's Ġ
+_TEXT_ANSWER = re.compile(rf"\W*({_YES}|{_NO})\b", re.IGNORECASE)
+
+
+def margins(reply: Any, *, count: int) -> list[float]:
+    """One finite margin per choice, in the order of the choices' ``index``.
+
+    Args:
+        reply: the reply's JSON.
+        count: how many prompts were asked.
+
+    Raises:
+        TeacherUnavailable: outcome ``error``: another number of choices, or one that says neither Yes nor No. The
+            message holds nothing of the reply.
+    """
+    try:
+        choices = sorted(reply["choices"], key=lambda choice: choice["index"])
+        indices = [choice["index"] for choice in choices]
+        if indices != list(range(count)):
+            raise TeacherUnavailable("error", f"the teacher gave {len(indices)} answers to {count} questions")
+        found = [_margin(choice) for choice in choices]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+        raise TeacherUnavailable("error", "the teacher's answer is malformed") from None
+    if not all(map(math.isfinite, found)):
+        raise TeacherUnavailable("error", "the teacher's answer has a logprob that is not a number")
+    return found
+
+
+def _margin(choice: Mapping[str, Any]) -> float:
+    listed = _first_token(choice.get("logprobs") or {})
+    return _from_logprobs(listed) if listed else _from_text(choice)
+
+
+def _first_token(logprobs: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """(token, logprob) of the first position's candidates; empty if the reply lists none."""
+    if content := logprobs.get("content"):
+        first = content[0]
+        if "top_probs" in first:
+            return [(entry["token"], math.log(max(entry["prob"], _LEAST_PROB))) for entry in first["top_probs"]]
+        return [(entry["token"], float(entry["logprob"])) for entry in first["top_logprobs"]]
+    if top := logprobs.get("top_logprobs"):
+        return [(token, float(logprob)) for token, logprob in top[0].items()]
+    return []
+
+
+def _from_logprobs(listed: list[tuple[str, float]]) -> float:
+    """logprob(Yes) − logprob(No), each over its variants in case and leading space.
+
+    An answer that isn't listed is at most as likely as the least likely one that is, so that one stands in for it.
+    """
+    if any(math.isnan(logprob) for _, logprob in listed):
+        return math.nan
+    variants = {_YES: [], _NO: []}
+    for token, logprob in listed:
+        answer = token.strip(_SPACE_MARKS).lower()
+        if answer in variants:
+            variants[answer].append(logprob)
+    if not any(variants.values()):
+        raise TeacherUnavailable("error", "the teacher lists neither Yes nor No among its likely answers")
+    least = min(logprob for _, logprob in listed)
+    return _logsumexp(variants[_YES] or [least]) - _logsumexp(variants[_NO] or [least])
+
+
+def _logsumexp(values: list[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def _from_text(choice: Mapping[str, Any]) -> float:
+    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    match = _TEXT_ANSWER.match(text)
+    if not match:
+        raise TeacherUnavailable("error", "the teacher answered neither Yes nor No")
+    return HARD_MARGIN if match.group(1).lower() == _YES else -HARD_MARGIN

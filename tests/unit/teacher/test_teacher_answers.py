@@ -1,0 +1,137 @@
+"""Replies of the servers that we know, as they write them, and replies that no server should write."""
+
+import math
+
+import pytest
+
+from server.teacher.answers import HARD_MARGIN, margins
+from server.teacher.teacher import TeacherUnavailable
+
+
+def vllm(*tops: dict[str, float]) -> dict:
+    """vLLM's /v1/completions: one dictionary per generated token."""
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "model": "google/shieldgemma-2b",
+        "choices": [
+            {
+                "index": index,
+                "text": next(iter(top)),
+                "logprobs": {
+                    "text_offset": [0],
+                    "token_logprobs": [next(iter(top.values()))],
+                    "tokens": [next(iter(top))],
+                    "top_logprobs": [top],
+                },
+                "finish_reason": "length",
+                "stop_reason": None,
+                "prompt_logprobs": None,
+            }
+            for index, top in enumerate(tops)
+        ],
+        "usage": {"prompt_tokens": 200, "total_tokens": 201, "completion_tokens": 1},
+    }
+
+
+def content(*entries: dict, key: str = "top_logprobs") -> dict:
+    """llama.cpp's /v1/completions; under ``message`` and ``logprobs.content`` it is also any chat reply."""
+    return {"choices": [{"index": 0, "text": "Yes", "logprobs": {"content": [entries[0] | {key: list(entries)}]}}]}
+
+
+def test_vllm_completions():
+    assert margins(vllm({"Yes": -0.1, "No": -2.4}, {"No": -0.01, "Yes": -5.0}), count=2) == pytest.approx([2.3, -4.99])
+
+
+def test_llama_cpp_completions():
+    yes = {"id": 10539, "token": "Yes", "bytes": [89, 101, 115], "logprob": -1.5}
+    no = {"id": 5230, "token": "No", "bytes": [78, 111], "logprob": -0.5}
+    assert margins(content(no, yes), count=1) == pytest.approx([-1.0])
+
+
+def test_llama_cpp_post_sampling_probabilities():
+    yes = {"id": 10539, "token": "Yes", "bytes": [89, 101, 115], "prob": 0.8}
+    no = {"id": 5230, "token": "No", "bytes": [78, 111], "prob": 0.2}
+    assert margins(content(yes, no, key="top_probs"), count=1) == pytest.approx([math.log(4)])
+
+
+def test_a_probability_rounded_to_zero_is_the_smallest_float32():
+    yes, no = {"token": "Yes", "prob": 0.0}, {"token": "No", "prob": 1.0}
+    assert margins(content(no, yes, key="top_probs"), count=1) == pytest.approx([-103.28], abs=0.01)
+
+
+def test_chat_reply():
+    entries = [{"token": " no", "logprob": -0.2}, {"token": " yes", "logprob": -1.7}]
+    message = {"role": "assistant", "content": " no"}
+    choice = {"index": 0, "message": message, "logprobs": {"content": [entries[0] | {"top_logprobs": entries}]}}
+    assert margins({"choices": [choice]}, count=1) == pytest.approx([-1.5])
+
+
+def test_variants_are_added_as_probabilities():
+    top = {name: math.log(p) for name, p in {"Yes": 0.3, " Yes": 0.1, "yes": 0.1, "YES": 0.1, "▁No": 0.1, "Ġno": 0.05}.items()}
+    assert margins(vllm(top), count=1) == pytest.approx([math.log(0.6 / 0.15)])
+
+
+def test_words_that_only_begin_alike_are_not_answers():
+    assert margins(vllm({"Yes": -1.0, "No": -2.0, "Not": -0.1, "Yesterday": -0.2}), count=1) == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(("present", "expected"), [("Yes", 6.5), ("No", -6.5)])
+def test_an_unlisted_answer_is_bounded_by_the_least_likely_listed_one(present, expected):
+    assert margins(vllm({present: -0.5, "Maybe": -3.0, "It": -7.0}), count=1) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("Yes", HARD_MARGIN), (" yes, because", HARD_MARGIN), ("**No**", -HARD_MARGIN), ("NO.", -HARD_MARGIN)],
+)
+def test_an_answer_without_logprobs_has_the_hard_margin(text, expected):
+    completion = {"choices": [{"index": 0, "text": text, "logprobs": None}]}
+    chat = {"choices": [{"index": 0, "message": {"content": text}}]}
+    assert margins(completion, count=1) == margins(chat, count=1) == [expected]
+
+
+def test_choices_are_put_in_the_order_of_their_index():
+    reply = vllm({"Yes": -1.0, "No": -2.0}, {"Yes": -4.0, "No": -2.0})
+    reply["choices"].reverse()
+    assert margins(reply, count=2) == pytest.approx([1.0, -2.0])
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        [],
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{}]},
+        {"choices": [{"index": 0}]},
+        {"choices": [{"index": "0", "text": "Yes"}]},
+        {"choices": [{"index": 1, "text": "Yes"}]},
+        {"choices": [{"index": 0, "text": None}]},
+        {"choices": [{"index": 0, "message": {"content": None}}]},
+        {"choices": [{"index": 0, "text": "I can't help with SECRET"}]},
+        {"choices": [{"index": 0, "text": "Notable SECRET"}]},
+        {"choices": [{"index": 0, "text": "Yes", "logprobs": "SECRET"}]},
+        {"choices": [{"index": 0, "text": "Yes"}, {"index": 0, "text": "No"}]},
+        vllm({"SECRET": -0.1, "It": -2.0}),
+        vllm({"Yes": NAN, "No": -1.0}),
+        vllm({"Yes": -1.0, "SECRET": NAN}),
+        vllm({"Yes": -math.inf, "No": -1.0}),
+        vllm({"Yes": math.inf, "No": -1.0}),
+        vllm({"Yes": "SECRET", "No": -1.0}),
+        vllm({"Yes": -1.0, "No": -2.0}, {"Yes": -1.0, "No": -2.0}),
+        content({"token": "Yes"}, {"token": "No"}),
+        content({"token": 7, "logprob": -1.0}),
+        content({"token": "Yes", "prob": NAN}, {"token": "No", "prob": 0.5}, key="top_probs"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_that_quotes_nothing(reply):
+    with pytest.raises(TeacherUnavailable) as caught:
+        margins(reply, count=1)
+    assert caught.value.outcome == "error"
+    assert "SECRET" not in str(caught.value)
