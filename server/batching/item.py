@@ -1,0 +1,84 @@
+"""What waits: items, and the request that they belong to.
+
+A request is settled by the event loop's thread alone. Session threads only read ``is_live`` and ``deadline``.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Payload = TypeVar("Payload")
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Row]):
+    """One item's row, how long it waited, and how long the model call that gave the row took."""
+
+    row: Row
+    queue_s: float
+    infer_s: float
+
+
+class Request(Generic[Payload, Row]):
+    """The items that one caller waits for. It ends exactly once: with every answer, or with one error."""
+
+    __slots__ = ("answers", "deadline", "future", "is_live", "items", "unanswered")
+
+    def __init__(self, costed: Sequence[tuple[Payload, int]], *, deadline: float, future: asyncio.Future) -> None:
+        """Args:
+        costed: each payload with its cost in tokens.
+        deadline: ``time.monotonic()`` after which nobody wants an answer.
+        """
+        queued_at = time.monotonic()
+        self.deadline = deadline
+        self.future: asyncio.Future[list[Answer[Row]]] = future
+        self.is_live = True
+        self.items = [Item(self, index, payload, cost, queued_at) for index, (payload, cost) in enumerate(costed)]
+        self.answers: list[Answer[Row] | None] = [None] * len(self.items)
+        self.unanswered = len(self.items)
+
+    def answer(self, index: int, answer: Answer[Row]) -> bool:
+        """Record one item's answer; True when it was the last one, which ends the request."""
+        assert self.is_live, "an ended request takes no answer"
+        assert self.answers[index] is None, f"item {index} is answered twice"
+        self.answers[index] = answer
+        self.unanswered -= 1
+        if self.unanswered:
+            return False
+        self.is_live = False
+        if not self.future.done():
+            self.future.set_result(self.answers)
+        return True
+
+    def end(self, error: Exception | None) -> int:
+        """End the request without its answers; ``error`` is None when nobody waits any more.
+
+        Returns:
+            how many of its items went unanswered.
+        """
+        assert self.is_live, "a request ends once"
+        self.is_live = False
+        if error is not None and not self.future.done():
+            self.future.set_exception(error)
+        return self.unanswered
+
+
+class Item(Generic[Payload, Row]):
+    """One payload that waits for its row. ``cost`` is in tokens, ``queued_at`` is ``time.monotonic()``."""
+
+    __slots__ = ("cost", "index", "payload", "queued_at", "request")
+
+    def __init__(self, request: Request[Payload, Row], index: int, payload: Payload, cost: int, queued_at: float) -> None:
+        self.request = request
+        self.index = index
+        self.payload = payload
+        self.cost = cost
+        self.queued_at = queued_at
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody waits for this item and its deadline is ahead."""
+        return self.request.is_live and time.monotonic() < self.request.deadline

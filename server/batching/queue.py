@@ -1,0 +1,125 @@
+"""The bounded queue between the event loop, which admits, and the session threads, which take."""
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from server.batching.forming import form_batch
+from server.batching.item import Item
+from server.batching.limits import BatchLimits
+from server.core.errors import QueueFull, TextTooLarge
+
+LOOKAHEAD_BATCHES = 4
+"""A batch is chosen among this many batches' worth of the oldest items, so that choosing stays cheap when much waits."""
+
+MAX_RETRY_AFTER_S = 60
+_RATE_SMOOTHING = 0.1
+
+
+class BoundedQueue:
+    """First in, first out, but for the neighbours in length that ride along. Thread-safe; waits on a condition.
+
+    A lock is held for microseconds, so that the event loop may take it.
+    """
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: dict[Item, None] = {}
+        self._tokens = 0
+        self._idle_sessions = 0
+        self._closed = threading.Event()
+        self._tokens_per_s: float | None = None
+
+    @property
+    def items(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def tokens(self) -> int:
+        return self._tokens
+
+    def put_all(self, items: Sequence[Item]) -> None:
+        """Admit all of one request's items, or none.
+
+        Raises:
+            QueueFull: they don't fit beside what waits now.
+            TextTooLarge: they wouldn't fit into an empty queue either, so trying again is no help.
+        """
+        tokens = sum(item.cost for item in items)
+        limits = self._limits
+        if len(items) > limits.max_queue_items or tokens > limits.max_queue_tokens:
+            raise TextTooLarge(
+                f"the request needs {len(items)} windows of {tokens} tokens in all; "
+                f"at most {limits.max_queue_items} windows and {limits.max_queue_tokens} tokens can wait"
+            )
+        with self._changed:
+            if len(self._waiting) + len(items) > limits.max_queue_items or self._tokens + tokens > limits.max_queue_tokens:
+                raise QueueFull("the queue is full", retry_after_s=self._retry_after_s())
+            self._waiting.update(dict.fromkeys(items))
+            self._tokens += tokens
+            self._changed.notify(len(items))
+
+    def take(self) -> list[Item] | None:
+        """Block until something wanted waits, and take a batch of it; None once the queue is closed.
+
+        Items that nobody wants any more are dropped on the way. What waits is shared out when other sessions are idle
+        too: two sessions with half a batch each are done sooner than one with all of it.
+        """
+        with self._changed:
+            while not self._closed.is_set():
+                candidates = self._candidates()
+                if candidates:
+                    share = math.ceil(len(self._waiting) / (1 + self._idle_sessions))
+                    batch = form_batch(candidates, limits=self._limits, max_items=share)
+                    self._remove(batch)
+                    return batch
+                self._idle_sessions += 1
+                self._changed.wait()
+                self._idle_sessions -= 1
+            return None
+
+    def discard(self, items: Iterable[Item]) -> None:
+        """Remove those of the items that still wait."""
+        with self._changed:
+            self._remove(items)
+
+    def close(self) -> None:
+        """Forget what waits and wake every session; :meth:`take` gives None from now on."""
+        with self._changed:
+            self._closed.set()
+            self._waiting.clear()
+            self._tokens = 0
+            self._changed.notify_all()
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Block until the queue is closed, for ``timeout_s`` at most; True if it is closed."""
+        return self._closed.wait(timeout_s)
+
+    def record_service(self, *, tokens: int, infer_s: float, sessions: int) -> None:
+        """Note how fast a batch went while ``sessions`` sessions served, for the advice to those who are shed."""
+        rate = sessions * tokens / max(infer_s, 1e-6)
+        with self._changed:
+            before = rate if self._tokens_per_s is None else self._tokens_per_s
+            self._tokens_per_s = before + _RATE_SMOOTHING * (rate - before)
+
+    def _candidates(self) -> list[Item]:
+        oldest = list(islice(self._waiting, LOOKAHEAD_BATCHES * self._limits.max_batch_items))
+        unwanted = [item for item in oldest if not item.is_wanted]
+        if not unwanted:
+            return oldest
+        self._remove(unwanted)
+        return self._candidates()
+
+    def _remove(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if item in self._waiting:
+                del self._waiting[item]
+                self._tokens -= item.cost
+
+    def _retry_after_s(self) -> int:
+        """Until what waits now is done, at the recent rate; 1 before any batch was seen."""
+        if self._tokens_per_s is None:
+            return 1
+        return min(MAX_RETRY_AFTER_S, math.ceil(self._tokens / self._tokens_per_s))

@@ -1,0 +1,14 @@
+import pytest
+from scripted_model import Model, Recorder
+
+
+@pytest.fixture
+def model():
+    model = Model()
+    yield model
+    model.release()
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()

@@ -1,0 +1,140 @@
+"""The queue alone: bounds, order, and what it says to those it sheds."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from server.batching.item import Request
+from server.batching.limits import BatchLimits
+from server.batching.queue import MAX_RETRY_AFTER_S, BoundedQueue
+from server.core.errors import QueueFull, TextTooLarge
+
+LIMITS = BatchLimits(max_batch_items=4, max_batch_tokens=100, max_queue_items=6, max_queue_tokens=60)
+
+
+@pytest.fixture
+def request_of():
+    """A maker of requests with the given costs."""
+    loop = asyncio.new_event_loop()
+    yield lambda *costs, left_s=60.0: Request(
+        [(cost, cost) for cost in costs], deadline=time.monotonic() + left_s, future=loop.create_future()
+    )
+    loop.close()
+
+
+def test_items_are_admitted_all_or_none(request_of):
+    queue = BoundedQueue(LIMITS)
+    queue.put_all(request_of(10, 10, 10, 10).items)
+    assert (queue.items, queue.tokens) == (4, 40)
+    with pytest.raises(QueueFull):
+        queue.put_all(request_of(1, 1, 1).items)
+    with pytest.raises(QueueFull):
+        queue.put_all(request_of(21).items)
+    assert (queue.items, queue.tokens) == (4, 40)
+    queue.put_all(request_of(10, 10).items)
+    assert (queue.items, queue.tokens) == (6, 60)
+
+
+@pytest.mark.parametrize("costs", [(61,), (1,) * 7])
+def test_what_could_never_fit_is_too_large_rather_than_shed(request_of, costs):
+    queue = BoundedQueue(LIMITS)
+    with pytest.raises(TextTooLarge, match=f"needs {len(costs)} windows of {sum(costs)} tokens"):
+        queue.put_all(request_of(*costs).items)
+    assert queue.items == 0
+
+
+def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
+    queue = BoundedQueue(LIMITS)
+    queue.put_all(request_of(60).items)
+
+    def retry_after_s():
+        with pytest.raises(QueueFull) as caught:
+            queue.put_all(request_of(1).items)
+        return caught.value.retry_after_s
+
+    assert retry_after_s() == 1
+    queue.record_service(tokens=20, infer_s=2.0, sessions=1)
+    assert retry_after_s() == 6
+    queue.record_service(tokens=60, infer_s=1.0, sessions=2)  # the rate moves a tenth of the way, from 10 to 21
+    assert retry_after_s() == 3
+    for _ in range(200):
+        queue.record_service(tokens=1, infer_s=10.0, sessions=1)
+    assert retry_after_s() == MAX_RETRY_AFTER_S
+
+
+def test_the_oldest_is_taken_however_odd_its_length(request_of):
+    queue = BoundedQueue(LIMITS)
+    shorts, long, more = request_of(1, 1), request_of(50), request_of(1, 1)
+    for request in (shorts, long, more):
+        queue.put_all(request.items)
+    assert queue.take() == shorts.items + more.items
+    late = request_of(1)
+    queue.put_all(late.items)
+    assert queue.take() == long.items
+    assert queue.take() == late.items
+    assert (queue.items, queue.tokens) == (0, 0)
+
+
+def test_what_nobody_wants_is_dropped_on_the_way(request_of):
+    queue = BoundedQueue(LIMITS)
+    expired, ended, wanted = request_of(5, left_s=-1.0), request_of(5), request_of(5)
+    ended.end(None)
+    for request in (expired, ended, wanted):
+        queue.put_all(request.items)
+    assert queue.take() == wanted.items
+    assert (queue.items, queue.tokens) == (0, 0)
+
+
+def test_discarding_gives_the_room_back_and_forgives_what_is_gone(request_of):
+    queue = BoundedQueue(LIMITS)
+    request = request_of(30, 30)
+    queue.put_all(request.items)
+    queue.discard(request.items[:1])
+    queue.discard(request.items)
+    assert (queue.items, queue.tokens) == (0, 0)
+
+
+def test_closing_wakes_those_who_wait():
+    queue = BoundedQueue(LIMITS)
+    taken = []
+    threads = [threading.Thread(target=lambda: taken.append(queue.take()), daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    queue.close()
+    for thread in threads:
+        thread.join(30)
+    assert taken == [None, None]
+    assert queue.wait_closed(0)
+
+
+@pytest.mark.parametrize("name", ["max_batch_items", "max_batch_tokens", "max_queue_items", "max_queue_tokens"])
+def test_limits_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        BatchLimits(**{name: 0})
+
+
+def test_idle_sessions_share_what_arrives(request_of):
+    class ToldWhenRead:
+        """Limits whose reading, under the queue's lock and just before a taker waits, can be waited for."""
+
+        max_batch_tokens = max_queue_items = max_queue_tokens = 1_000
+        was_read = threading.Semaphore(0)
+
+        @property
+        def max_batch_items(self):
+            self.was_read.release()
+            return 8
+
+    limits = ToldWhenRead()
+    queue = BoundedQueue(limits)
+    taken = []
+    threads = [threading.Thread(target=lambda: taken.append(queue.take()), daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        assert limits.was_read.acquire(timeout=30)
+    queue.put_all(request_of(*[10] * 8).items)
+    for thread in threads:
+        thread.join(30)
+    assert [len(batch) for batch in taken] == [4, 4]

@@ -1,0 +1,64 @@
+"""Which items share a model call, and that nobody is overtaken for ever."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.batching.forming import CHEAP_PADDING_TOKENS, form_batch
+from server.batching.item import Request
+from server.batching.limits import BatchLimits
+
+
+@pytest.fixture(scope="module")
+def items():
+    """A maker of waiting items with the given costs."""
+    loop = asyncio.new_event_loop()
+    yield lambda costs: Request([(None, cost) for cost in costs], deadline=1e18, future=loop.create_future()).items
+    loop.close()
+
+
+def costs(batch):
+    return [item.cost for item in batch]
+
+
+def test_items_of_one_length_go_together_up_to_the_item_limit(items):
+    waiting = items([10] * 9)
+    assert form_batch(waiting, limits=BatchLimits(max_batch_items=4), max_items=99) == waiting[:4]
+
+
+def test_a_share_bounds_the_batch_too(items):
+    waiting = items([10] * 9)
+    assert form_batch(waiting, limits=BatchLimits(), max_items=3) == waiting[:3]
+
+
+def test_padded_tokens_bound_the_batch(items):
+    assert costs(form_batch(items([60, 50, 40, 55]), limits=BatchLimits(max_batch_tokens=180), max_items=99)) == [60, 55, 50]
+
+
+def test_the_nearest_in_length_ride_along_with_the_oldest(items):
+    assert costs(form_batch(items([100, 12, 128, 10, 90, 300]), limits=BatchLimits(), max_items=99)) == [100, 90, 128]
+
+
+def test_short_items_are_not_told_apart(items):
+    assert costs(form_batch(items([3, 19, 20]), limits=BatchLimits(), max_items=99)) == [3, 19]
+
+
+def test_an_item_over_the_token_limit_goes_alone(items):
+    assert costs(form_batch(items([500, 500, 10]), limits=BatchLimits(max_batch_tokens=64), max_items=99)) == [500]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 600), st.integers(1, 8))
+def test_every_batch_keeps_the_limits_and_takes_the_oldest(items, waiting, max_batch_items, max_batch_tokens, share):
+    limits = BatchLimits(max_batch_items=max_batch_items, max_batch_tokens=max_batch_tokens)
+    queue = items(waiting)
+    while queue:
+        batch = form_batch(queue, limits=limits, max_items=share)
+        assert batch[0] is queue[0]
+        assert len(set(batch)) == len(batch) <= min(share, max_batch_items)
+        longest, shortest = max(costs(batch)), min(costs(batch))
+        assert len(batch) == 1 or longest * len(batch) <= max_batch_tokens
+        assert longest - shortest <= max(shortest, CHEAP_PADDING_TOKENS)
+        queue = [item for item in queue if item not in batch]
