@@ -4,7 +4,11 @@ Two views. The *canonical* view removes what no reader sees (zero-width, bidirec
 NULs, lone surrogates), applies NFKC, and maps look-alike letters to Latin inside words that mix scripts. The
 *de-obfuscated* view also joins spaced-out letters (``i d i o t``), undoes digits and signs that stand for letters inside
 words, and shortens long repeats; it changes meaning too often to replace the text, so both are scored and the larger
-score counts. Linear time, standard library only. Background: Unicode TR 39 (confusables) and TR 36.
+score counts. Linear time whatever the text, standard library only. Background: Unicode TR 39 (confusables) and TR 36.
+
+What keeps it linear: every repetition that a match could give back is possessive (``++``, ``*+``), a match takes all that
+could begin inside it, and no more than 30 combining marks follow one another (normalising a longer run takes quadratic
+time: 16,000 marks took 14 s). 30 is the bound of Unicode's Stream-Safe Text Format, UAX 15.
 """
 
 import re
@@ -17,7 +21,12 @@ _INVISIBLE = re.compile(
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 _SPACES = re.compile(r"[^\S\n]+")
-_WORD = re.compile(r"\w+")
+_MAX_MARKS = 30
+_MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # not combining themselves, but NFKC makes combining marks of them
+# Runs long enough to hold too many marks. Marks are neither word characters nor ASCII, but for two half-width ones.
+_MAYBE_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f]|[\uff9e\uff9f]){31,}+")
+# A word with its combining marks, so that composing them later never joins two words into one.
+_WORD = re.compile("[\\w\u0300-\u036f]++")
 _HAS_LATIN = re.compile("[A-Za-z]")
 _HAS_LOOKALIKE_SCRIPT = re.compile("[\u0370-\u03ff\u0400-\u04ff]")
 
@@ -31,8 +40,12 @@ _LOOKALIKE_PAIRS = (
 _LOOKALIKES = str.maketrans({pair[0]: pair[1] for pair in _LOOKALIKE_PAIRS.split()})
 
 _LEET = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "*": "u"})
-_LEET_WORD = re.compile(r"[A-Za-z0-9@$!*]*[A-Za-z][0-9@$!*]+[A-Za-z]+[A-Za-z0-9@$!*]*|[@$][A-Za-z]{2,}\w*")
-_SPACED_LETTERS = re.compile(r"(?<!\w)(?:[A-Za-z0-9@$!*][ .\-_*]{1,2}){2,}[A-Za-z0-9@$!*](?!\w)")
+_LEET_RUN = re.compile(r"[A-Za-z0-9@$!*]++")
+_LEET_INSIDE = re.compile(r"[A-Za-z][0-9@$!*]++[A-Za-z]")
+_LEET_START = re.compile(r"[@$][A-Za-z]{2}")
+# A star is a letter where a letter is due and a separator where a separator is due.
+_SPACED_LETTERS = re.compile(r"(?<![^\W_])[A-Za-z0-9@$!*](?:(?:[ .\-_]{1,2}+|\*{1,2}+)[A-Za-z0-9@$!*])++")
+_NEXT_LETTER = re.compile(r"(?:[ .\-_]{1,2}+|\*{1,2}+)(.)")
 _LONG_REPEAT = re.compile(r"([A-Za-z])\1{2,}")
 
 
@@ -47,13 +60,33 @@ class CanonicalText:
 
 
 def canonicalise(text: str) -> CanonicalText:
-    """Both views of a text. Any ``str`` is accepted, lone surrogates and NULs included; the result encodes as UTF-8."""
-    visible = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
-    canonical = _WORD.sub(_latinise_mixed_word, _INVISIBLE.sub("", visible))
-    is_changed = canonical != text
-    canonical = _SPACES.sub(" ", canonical).strip()
+    """Both views of a text. Any ``str`` is accepted, lone surrogates and NULs included; the result encodes as UTF-8.
+
+    Idempotent: the canonical view of ``text`` is ``text``.
+    """
+    canonical = _normalise(_normalise(text))  # twice, as NFKC makes some invisible characters of visible ones
+    canonical = _normalise(_WORD.sub(_latinise_mixed_word, canonical))
+    canonical = _tidy(canonical)
     deobfuscated = _deobfuscate(canonical)
-    return CanonicalText(canonical, is_changed, None if deobfuscated == canonical else deobfuscated)
+    return CanonicalText(canonical, canonical != _tidy(text), None if deobfuscated == canonical else deobfuscated)
+
+
+def _normalise(text: str) -> str:
+    visible = _MAYBE_MARKS.sub(_limit_marks, _INVISIBLE.sub("", text))
+    return _MAYBE_MARKS.sub(_limit_marks, unicodedata.normalize("NFKC", visible))
+
+
+def _limit_marks(match: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for character in match.group():
+        marks = marks + 1 if unicodedata.combining(character) or character in _MADE_OF_MARKS else 0
+        if marks <= _MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+def _tidy(text: str) -> str:
+    return _SPACES.sub(" ", text).strip()
 
 
 def _latinise_mixed_word(match: re.Match[str]) -> str:
@@ -64,6 +97,25 @@ def _latinise_mixed_word(match: re.Match[str]) -> str:
 
 
 def _deobfuscate(text: str) -> str:
-    text = _SPACED_LETTERS.sub(lambda m: re.sub(r"[ .\-_*]", "", m.group()), text)
-    text = _LEET_WORD.sub(lambda m: m.group().translate(_LEET), text)
+    text = _SPACED_LETTERS.sub(_join_letters, text)
+    text = _LEET_RUN.sub(_read_leet, text)
     return _LONG_REPEAT.sub(r"\1\1", text)
+
+
+def _join_letters(match: re.Match[str]) -> str:
+    """Three or more spaced letters without what separates them. A last "letter" that begins a word stays with its word."""
+    chain, steps = match.group(), list(_NEXT_LETTER.finditer(match.group(), 1))
+    if match.string[match.end() : match.end() + 1].isalnum():
+        steps.pop()
+    if len(steps) < 2:
+        return chain
+    return chain[0] + "".join(step.group(1) for step in steps) + chain[steps[-1].end() :]
+
+
+def _read_leet(match: re.Match[str]) -> str:
+    run = match.group()
+    if _LEET_INSIDE.search(run):
+        return run.translate(_LEET)
+    if start := _LEET_START.search(run):
+        return run[: start.start()] + run[start.start() :].translate(_LEET)
+    return run

@@ -1,0 +1,150 @@
+"""Every metric of the server, in one object that is handed around. Names, units and labels are a contract: dashboards,
+alerts and the autoscaler use them.
+
+Label values come from fixed vocabularies only, so the number of series is bounded and no user text can be among them.
+Every series of a counter exists from the start, at 0, so that the first event is already a visible increase.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+
+from server.batching.observer import DropReason
+from server.core.artifact import Manifest
+from server.core.taxonomy import CATEGORIES
+from server.core.types import CheckAnswer, DecidedBy, EscalationOutcome, Outcome, Verdict
+
+Stage = Literal["encode", "queue", "infer", "teacher", "total"]
+Route = Literal["native", "openai"]
+
+# The student answers in 1–3 ms and the teacher in 0.1–2 s: fine steps below 10 ms, coarse ones above.
+_STAGE_BUCKETS_S = (
+    *(0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075),
+    *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+_TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class Metrics:
+    """All series of one server, on one registry. Safe to call from any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        requests = Counter("stillguard_requests", "Requests by how they ended.", ["route", "outcome"], registry=registry)
+        stage_seconds = Histogram(
+            "stillguard_stage_seconds",
+            "Time of one request spent in a stage; teacher counts only requests that escalated.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        verdicts = Counter("stillguard_verdicts", "Texts by verdict.", ["verdict", "decided_by"], registry=registry)
+        flagged = Counter("stillguard_flagged", "Texts by violated category.", ["category", "decided_by"], registry=registry)
+        escalations = Counter("stillguard_escalations", "Escalated texts by outcome.", ["outcome"], registry=registry)
+        self._requests = {
+            (route, outcome): requests.labels(route, outcome) for route in get_args(Route) for outcome in get_args(Outcome)
+        }
+        self._stages = {stage: stage_seconds.labels(stage) for stage in get_args(Stage)}
+        self._verdicts = {
+            (verdict, by): verdicts.labels(verdict, by) for verdict in get_args(Verdict) for by in get_args(DecidedBy)
+        }
+        self._flagged = {(category, by): flagged.labels(category, by) for category in CATEGORIES for by in get_args(DecidedBy)}
+        self._escalations = {outcome: escalations.labels(outcome) for outcome in get_args(EscalationOutcome)}
+        dropped = Counter("stillguard_dropped_items", "Admitted windows left unanswered.", ["reason"], registry=registry)
+        self._dropped = {reason: dropped.labels(reason) for reason in get_args(DropReason)}
+        self._batch_items = Histogram(
+            "stillguard_batch_items", "Windows in a model call.", buckets=_ITEM_BUCKETS, registry=registry
+        )
+        self._batch_tokens = Histogram(
+            "stillguard_batch_tokens", "Tokens in a model call, padding left out.", buckets=_TOKEN_BUCKETS, registry=registry
+        )
+        self._padded_tokens = Counter(
+            "stillguard_padded_tokens", "Tokens given to the model, padding included.", registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "stillguard_batch_seconds", "Time of one model call.", buckets=_STAGE_BUCKETS_S, registry=registry
+        )
+        self._queue_items = Gauge("stillguard_queue_items", "Windows that wait for a session.", registry=registry)
+        self._queue_tokens = Gauge("stillguard_queue_tokens", "Tokens that wait for a session.", registry=registry)
+        self._ready = Gauge("stillguard_ready", "1 while the server takes traffic, else 0.", registry=registry)
+        self._teacher_ready = Gauge(
+            "stillguard_teacher_ready", "1 while the embedded teacher is up, else 0.", registry=registry
+        )
+        self._info = Info("stillguard", "The artefact being served.", registry=registry)
+
+    def describe(self, *, manifest: Manifest, policies: str, teacher: str, ready: Callable[[], bool]) -> None:
+        """Fill ``stillguard_info`` and let ``stillguard_ready`` follow ``ready``; called once, before traffic.
+
+        Args:
+            policies: the served policies as ``id@version``, comma-separated.
+            teacher: what kind of teacher answers escalations.
+        """
+        self._info.info(
+            {
+                "artifact_version": manifest.version,
+                "artifact_hash": manifest.hash,
+                "precision": manifest.precision,
+                "policies": policies,
+                "teacher": teacher,
+            }
+        )
+        self._ready.set_function(lambda: float(ready()))
+
+    def follow_teacher(self, is_ready: Callable[[], bool]) -> None:
+        """Let ``stillguard_teacher_ready`` follow the embedded teacher; it stays 0 where there is none."""
+        self._teacher_ready.set_function(lambda: float(is_ready()))
+
+    def request_done(self, route: Route, outcome: Outcome) -> None:
+        self._requests[route, outcome].inc()
+
+    def answer_done(self, answer: CheckAnswer) -> None:
+        """Count one answered request's stages, and the verdicts, categories and escalations of its texts."""
+        timings = answer.timings
+        self._stages["encode"].observe(timings.encode_s)
+        self._stages["queue"].observe(timings.queue_s)
+        self._stages["infer"].observe(timings.infer_s)
+        self._stages["total"].observe(timings.total_s)
+        escalated = False
+        for result in answer.results:
+            self._verdicts[result.verdict, result.decided_by].inc()
+            for category in result.categories:
+                self._flagged[category, result.decided_by].inc()
+            if result.escalation is not None:
+                escalated = True
+                self._escalations[result.escalation.outcome].inc()
+        if escalated:
+            self._stages["teacher"].observe(timings.teacher_s)
+
+    def batch_done(self, *, items: int, tokens: int, padded_tokens: int, infer_s: float) -> None:
+        """See :class:`server.batching.observer.BatchObserver`, for this and the next two."""
+        self._batch_items.observe(items)
+        self._batch_tokens.observe(tokens)
+        self._padded_tokens.inc(padded_tokens)
+        self._batch_seconds.observe(infer_s)
+
+    def queue_depth(self, *, items: int, tokens: int) -> None:
+        self._queue_items.set(items)
+        self._queue_tokens.set(tokens)
+
+    def dropped(self, *, reason: DropReason, items: int) -> None:
+        self._dropped[reason].inc(items)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The registry in the text format that ``accept`` prefers, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type

@@ -1,0 +1,122 @@
+"""The real process and the real socket: start-up faults, signals, and the clients that people use."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+from server.__main__ import GuardServer, uvicorn_config
+from server.settings import Settings
+
+
+class ThreadedServer(GuardServer):
+    """The real server on a thread, with the fakes behind it."""
+
+    def __init__(self, config: uvicorn.Config, service) -> None:
+        super().__init__(config, service)
+        self.is_up = threading.Event()
+
+    async def startup(self, sockets=None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @property
+    def url(self) -> str:
+        host, port = self.servers[0].sockets[0].getsockname()
+        return f"http://{host}:{port}"
+
+
+@pytest.fixture
+def server(fake_app):
+    gate, entered = threading.Event(), threading.Event()
+    gate.set()
+    app = fake_app(gate=gate, entered=entered)
+    server = ThreadedServer(uvicorn_config(Settings(port=0), app), app.state.service)
+    server.gate, server.entered = gate, entered
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    assert server.is_up.wait(60)
+    yield server
+    gate.set()
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_the_official_openai_client_is_served_unchanged(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client:
+        reply = client.moderations.create(input=["fine", "harassment and violence"], model="omni-moderation-latest")
+        assert reply.model == "stillguard-test-1"
+        assert [result.flagged for result in reply.results] == [False, True]
+        guilty = reply.results[1]
+        assert guilty.categories.harassment_threatening is True
+        assert guilty.categories.self_harm is False
+        assert guilty.category_scores.violence == pytest.approx(0.97)
+        assert guilty.category_scores.self_harm_intent == 0
+        assert guilty.category_applied_input_types.violence == ["text"]
+        assert guilty.stillguard["verdict"] == "block"
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.moderations.create(input="")
+        assert (caught.value.code, caught.value.param, caught.value.type) == (
+            "invalid_request",
+            "input",
+            "invalid_request_error",
+        )
+
+
+def test_a_client_that_hangs_up_frees_its_place(server):
+    server.gate.clear()
+    address = server.servers[0].sockets[0].getsockname()
+    with socket.create_connection(address) as client:
+        body = b'{"texts": [{"text": "hate"}]}'
+        client.sendall(b"POST /v1/check HTTP/1.1\r\nHost: guard\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert server.entered.wait(60)
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        assert client.get("/livez").status_code == 200
+        assert 'stillguard_requests_total{outcome="cancelled",route="native"} 1.0' in client.get("/metrics").text
+        server.gate.set()
+        assert client.post("/v1/check", json={"texts": [{"text": "hate"}]}).status_code == 200
+
+
+def test_a_stopping_server_answers_what_it_admitted(server):
+    server.gate.clear()
+    replies = []
+
+    def ask() -> None:
+        replies.append(httpx.post(f"{server.url}/v1/check", json={"texts": [{"text": "hate"}]}, timeout=60, trust_env=False))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert server.entered.wait(60)
+    server.should_exit = True
+    server.gate.set()
+    asking.join(60)
+    (reply,) = replies
+    assert reply.json()["results"][0]["verdict"] == "block"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (["--artifact", "/nowhere"], {}, "artifact /nowhere: manifest.json: No such file or directory"),
+        (["--policies", "/nowhere.toml"], {}, "policy file /nowhere.toml: No such file or directory"),
+        (["--policy", "strict"], {}, "no policy 'strict', only default"),
+        (["--port", "http"], {}, "--port (STILLGUARD_PORT): Input should be a valid integer"),
+        (["--prot", "80"], {}, "unrecognized arguments: --prot 80"),
+        ([], {"STILLGUARD_QUEUE_MAX_ITEM": "5"}, "did you mean STILLGUARD_QUEUE_MAX_ITEMS?"),
+        ([], {"STILLGUARD_TEACHER": "localhost:1"}, '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL'),
+    ],
+)
+def test_a_configuration_fault_is_one_line_and_exit_code_2(arguments, variables, said):
+    command = [sys.executable, "-m", "server", *arguments]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("stillguard: ")
+    assert said in line

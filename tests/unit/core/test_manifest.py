@@ -1,0 +1,114 @@
+"""The artefact vouches for itself, and what doesn't is refused with one line that says what is wrong."""
+
+import dataclasses
+import json
+
+import pytest
+
+from server.core.artifact import FILES, MANIFEST, MODEL, TOKENIZER, Manifest, file_sha256, load_manifest, write_manifest
+from server.core.calibration import IDENTITY, Platt
+from server.core.errors import ArtifactError
+from server.core.taxonomy import CATEGORIES
+
+ABSENT = object()
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_bytes(name.encode())
+    manifest = Manifest(
+        version="test",
+        precision="int8",
+        categories=CATEGORIES,
+        max_tokens=256,
+        calibration=IDENTITY | {"hate": Platt(2.0, -1.0)},
+        prompt_hash=None,
+        policy_hash="p",
+        files={name: file_sha256(tmp_path / name) for name in FILES},
+        metrics={"pooled": 0.5},
+        provenance={"base": "tiny"},
+    )
+    write_manifest(tmp_path, manifest)
+    return tmp_path
+
+
+def edit(folder, **changes):
+    """Write the manifest again with some keys changed; ABSENT removes the key."""
+    record = json.loads((folder / MANIFEST).read_text()) | changes
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in record.items() if value is not ABSENT}))
+
+
+def test_what_was_written_is_read(artifact):
+    manifest = load_manifest(artifact)
+    assert manifest.version == "test"
+    assert manifest.categories == CATEGORIES
+    assert manifest.calibration["hate"] == Platt(2.0, -1.0)
+    assert manifest.files[MODEL] == file_sha256(artifact / MODEL)
+    assert manifest.metrics == {"pooled": 0.5}
+
+
+def test_the_hash_survives_writing_and_tells_artefacts_apart(artifact):
+    manifest = load_manifest(artifact)
+    write_manifest(artifact, manifest)
+    assert load_manifest(artifact).hash == manifest.hash
+    assert dataclasses.replace(manifest, max_tokens=128).hash != manifest.hash
+    assert dataclasses.replace(manifest, files=manifest.files | {MODEL: "0" * 64}).hash != manifest.hash
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_corrupt_file_is_named(artifact, name):
+    with (artifact / name).open("ab") as stream:
+        stream.write(b"!")
+    with pytest.raises(ArtifactError, match=f"{name} is corrupt .sha256 [0-9a-f]{{12}}…, manifest says"):
+        load_manifest(artifact)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(artifact, name):
+    (artifact / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        load_manifest(artifact)
+
+
+def test_a_file_nobody_vouches_for_is_named(artifact):
+    edit(artifact, files={name: "0" * 64 for name in FILES if name != TOKENIZER} | {MODEL: file_sha256(artifact / MODEL)})
+    with pytest.raises(ArtifactError, match=r"doesn't vouch for tokenizer\.json"):
+        load_manifest(artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 99}, "manifest schema 99, this server reads 1"),
+        ({"categories": list(reversed(CATEGORIES))}, "categories .* are not"),
+        ({"categories": list(CATEGORIES[:-1])}, "categories .* are not"),
+        ({"categories": 7}, "is malformed"),
+        ({"calibration": {}}, "is malformed: calibration lists"),
+        ({"calibration": ABSENT}, "is malformed"),
+        ({"version": ABSENT}, "is malformed"),
+        ({"surprise": 1}, "is malformed"),
+        ({"precision": "int4"}, "precision 'int4' is unknown"),
+        ({"max_tokens": 4}, "max_tokens 4 is not a whole number"),
+        ({"max_tokens": True}, "max_tokens True is not a whole number"),
+        ({"max_tokens": "256"}, "max_tokens '256' is not a whole number"),
+    ],
+)
+def test_a_manifest_for_other_code_is_refused(artifact, changes, message):
+    edit(artifact, **changes)
+    with pytest.raises(ArtifactError, match=message):
+        load_manifest(artifact)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "is malformed"), ("3", "is malformed")])
+def test_a_manifest_that_is_no_record_is_refused(artifact, text, message):
+    (artifact / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match=message):
+        load_manifest(artifact)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: No such file"):
+        load_manifest(tmp_path)
+    with pytest.raises(ArtifactError, match=r"manifest\.json: No such file"):
+        load_manifest(tmp_path / "absent")

@@ -1,0 +1,79 @@
+"""Knobs: where their values come from, and what is said of a wrong one."""
+
+import pytest
+
+from server import settings as settings_module
+from server.core.errors import ConfigurationError
+from server.settings import ENV_PREFIX, Settings, load_settings, usable_cores
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(ENV_PREFIX + name.upper(), raising=False)
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_default(monkeypatch):
+    assert load_settings([]).queue_max_items == 1024
+    monkeypatch.setenv("STILLGUARD_QUEUE_MAX_ITEMS", "20")
+    assert load_settings([]).queue_max_items == 20
+    assert load_settings(["--queue-max-items", "10"]).queue_max_items == 10
+
+
+def test_every_knob_has_a_description_and_a_flag_in_the_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        load_settings(["--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for name, knob in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in said
+        assert knob.description
+        assert knob.description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--batch-max-items", "0"],
+            "--batch-max-items (STILLGUARD_BATCH_MAX_ITEMS): Input should be greater than or equal to 1",
+        ),
+        (["--request-timeout-s", "inf"], "--request-timeout-s (STILLGUARD_REQUEST_TIMEOUT_S): Input should be a finite number"),
+        (["--teacher", "http://t"], "a teacher URL needs --teacher-model (STILLGUARD_TEACHER_MODEL)"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag_and_variable(arguments, message):
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(arguments)
+    assert str(caught.value) == message
+
+
+def test_several_wrong_values_are_named_together():
+    with pytest.raises(ConfigurationError, match=r"--port .*; --sessions "):
+        load_settings(["--port", "-1", "--sessions", "-1"])
+
+
+def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch):
+    monkeypatch.setenv("STILLGUARD_TEACHR", "none")
+    with pytest.raises(
+        ConfigurationError, match="unknown environment variable STILLGUARD_TEACHR; did you mean STILLGUARD_TEACHER"
+    ):
+        load_settings([])
+
+
+def test_the_teacher_is_a_word_or_a_url():
+    assert load_settings([]).teacher_url is None
+    assert load_settings(["--teacher", "embedded"]).teacher_url is None
+    asked = load_settings(["--teacher", "http://vllm:8000", "--teacher-model", "shieldgemma"])
+    assert (asked.teacher_url, asked.teacher_model) == ("http://vllm:8000", "shieldgemma")
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("max 100000", 64), ("250000 100000", 2), ("50000 100000", 1), ("nonsense", 64)])
+def test_a_containers_cpu_limit_bounds_the_sessions(monkeypatch, tmp_path, limit, cores):
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr(settings_module, "_CGROUP_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    assert usable_cores() == cores
+    assert Settings().session_count == cores
+    assert Settings(sessions=5).session_count == 5
+    assert Settings(device="cuda").session_count == 1
