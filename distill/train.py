@@ -137,12 +137,12 @@ def train_student(
     Resumes from the newest checkpoint under ``out/checkpoints``. Returns the dev figures of the best one.
     """
     torch.manual_seed(settings.seed)
-    model, tokenizer = new_student(settings.base)
+    use_cuda = torch.cuda.is_available()
+    model, tokenizer = new_student(settings.base, attention="sdpa" if use_cuda else "eager")
     no_signals = TeacherSignals(
         np.full(dev.labels.shape, np.nan, dtype=np.float32),
         np.full((len(dev), signals.features.shape[1]), np.nan, dtype=np.float32),
     )
-    use_cuda = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         num_train_epochs=settings.epochs,

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from server.core.artifact import file_sha256
+from distill.teacher.card import teacher_card
+from server.core.artifact import MODEL_CARD, file_sha256
 from server.core.calibration import calibration_to_json
 from server.core.policy import Policy
 from server.core.teacher_manifest import ADAPTER_GGUF, ADAPTER_SAFETENSORS, write_teacher_manifest
@@ -25,7 +26,8 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
     calibration = load_calibration(str(run))
     if calibration is None:
         raise ValueError(f"{run} is not calibrated: run calibrate-teacher first")
-    base = json.loads((run / "tune.json").read_text())["base"]
+    settings = json.loads((run / "tune.json").read_text())
+    base = settings["base"]
     if base != PACKAGED_TEACHER:
         raise ValueError(f"only {PACKAGED_TEACHER} is served embedded; {base} is served by vLLM or llama.cpp, as the docs say")
     heads, kv_heads = _heads(packaged_gguf())
@@ -36,6 +38,9 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
     too_large = [name for name, size in sizes.items() if size > MAX_ADAPTER_BYTES]
     if too_large:
         raise ValueError(f"{', '.join(too_large)} over {MAX_ADAPTER_BYTES} bytes: tune with a lower rank")
+    measured = run / "test.json"
+    reports = {"test": json.loads(measured.read_text())} if measured.exists() else {}
+    (out / MODEL_CARD).write_text(teacher_card(settings, reports), encoding="utf-8")
     write_teacher_manifest(
         out,
         name=teacher_id(str(run)),

@@ -17,17 +17,15 @@ def test_the_shipped_tokenizer_neither_truncates_nor_pads(student):
 
 
 def test_windows_cover_the_whole_text_and_overlap(student):
-    words = ["the", "cat", "sat", "on", "warm", "mat"] * 10
-    windows = cut_windows(shipped_tokenizer(student[1]), [" ".join(words), "cat"], max_tokens=16)
+    shipped, text = shipped_tokenizer(student[1]), " ".join(["the", "cat", "sat", "on", "warm", "mat"] * 10)
+    windows = cut_windows(shipped, [text, "cat"], max_tokens=16)
     assert windows.texts == 2
     assert max(len(ids) for ids in windows.token_ids) == 16
     assert windows.owners == [0] * (len(windows.owners) - 1) + [1]
     inner = [ids[1:-1] for ids, owner in zip(windows.token_ids, windows.owners, strict=True) if owner == 0]
     assert inner[0][-4:] == inner[1][:4], "neighbours share a quarter of a short window"
-    assert (
-        inner[0] + [token for ids in inner[1:] for token in ids[4:]]
-        == shipped_tokenizer(student[1]).encode(" ".join(words)).ids[1:-1]
-    )
+    joined = inner[0] + [token for ids in inner[1:] for token in ids[4:]]
+    assert joined == shipped.encode(text).ids[1:-1]
 
 
 def test_padding_is_masked():

@@ -1,0 +1,39 @@
+"""The teacher's model card, written from what was measured."""
+
+from typing import Any
+
+_HEAD = """# The shipped teacher
+
+A LoRA adapter over {base} that answers ShieldGemma's guard prompt with Yes or No, one category a prompt. It gave the
+student its signals, and judges online what the student is unsure of. Trained by this project; the adapter is under the
+project's licence, the base under its own (Apache-2.0).
+
+Tuned on {warm_rows:,} texts in the warm phase and {ask_rows:,} in the ask phase (`docs/adr/0001`), rank {rank}, texts cut at
+{max_text_tokens} tokens, English only. It is a 135M model: it ranks well and explains nothing. It was tuned on the shipped
+policy's wording; another wording works, less well than measured.
+"""
+
+
+def teacher_card(settings: dict[str, Any], reports: dict[str, dict[str, Any]]) -> str:
+    """Markdown.
+
+    Args:
+        settings: what ``tune.json`` holds.
+        reports: split → the report of :func:`distill.metrics.evaluate`.
+    """
+    parts = [_HEAD.format(**settings)]
+    for split, report in reports.items():
+        pooled = report["pooled"]
+        parts.append(f"\n## On {split}: {report['rows']:,} texts, human labels\n")
+        parts.append(
+            "| category | positives | negatives | AU-PRC | AUROC | ECE | recall at 1 % FPR |\n|---|---|---|---|---|---|---|"
+        )
+        rows = {**report["categories"], "**pooled**": pooled}
+        parts += [_row(name, figures) for name, figures in rows.items()]
+    return "\n".join(parts) + "\n"
+
+
+def _row(name: str, figures: dict[str, Any]) -> str:
+    cells = [figures[key] for key in ("au_prc", "auroc", "ece", "recall_at_1pct_fpr")]
+    shown = " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells)
+    return f"| {name} | {figures['positives']} | {figures['negatives']} | {shown} |"

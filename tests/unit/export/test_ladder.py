@@ -1,0 +1,270 @@
+"""Each rung refuses what it is there to refuse, and says so with what was wanted and what was found."""
+
+import numpy as np
+import onnx
+import pytest
+
+from export.ladder import prove_graphs, prove_verdicts
+from export.proof import ExportRefused, Limits, check_company, check_quality, check_shapes, check_structure, check_values
+from export.quantise import to_int8
+from export.runner import open_session
+from server.core.artifact import Precision
+from server.core.errors import ConfigurationError
+from server.core.taxonomy import CATEGORIES
+
+MAX_TOKENS = 16
+LIMITS = Limits()
+
+
+@pytest.fixture
+def spoilt(fp32_graph, tmp_path):
+    """Apply a change to a copy of the FP32 graph; returns its path."""
+
+    def spoil(change) -> str:
+        model = onnx.load(fp32_graph)
+        change(model.graph)
+        path = tmp_path / "spoilt.onnx"
+        onnx.save(model, path)
+        return path
+
+    return spoil
+
+
+def refusals(path, student, windows) -> tuple[str, ...]:
+    with pytest.raises(ExportRefused) as refused:
+        prove_graphs({"fp32": path}, student[0], windows, max_tokens=MAX_TOKENS, limits=LIMITS)
+    for failure in refused.value.failures:
+        assert failure in str(refused.value)
+    return refused.value.failures
+
+
+def rename_output(graph) -> None:
+    node = next(node for node in graph.node if node.output[0] == "logits")
+    node.output[0] = graph.output[0].name = "scores"
+
+
+def rename_input(graph) -> None:
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == "attention_mask":
+                node.input[index] = "mask"
+    next(value for value in graph.input if value.name == "attention_mask").name = "mask"
+
+
+def fix_batch_axis(graph) -> None:
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def lose_a_column(graph) -> None:
+    """The head's last row goes: seven logits, and the graph says so."""
+    for tensor in graph.initializer:
+        if tensor.name.startswith("classifier."):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)[:-1], tensor.name))
+    graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+
+
+def perturb_the_head(graph) -> None:
+    bias = next(tensor for tensor in graph.initializer if tensor.name == "classifier.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.01), bias.name))
+
+
+def poison_the_head(graph) -> None:
+    bias = next(tensor for tensor in graph.initializer if tensor.name == "classifier.bias")
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[3] = np.nan
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+
+
+def shorten_positions(graph) -> None:
+    """A graph for windows of 8: a position table that the longest window runs off."""
+    table = next(t for t in graph.initializer if t.name.endswith("position_embeddings.weight"))
+    table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table)[:8], table.name))
+
+
+def test_a_sound_graph_passes_and_is_measured(fp32_graph, student, windows):
+    figures = prove_graphs({"fp32": fp32_graph}, student[0], windows, max_tokens=MAX_TOKENS, limits=LIMITS)
+    assert 0 <= figures["max_logit_difference_fp32"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (rename_output, ["fp32: names: outputs are ['scores'], not ['logits']"]),
+        (rename_input, ["fp32: names: inputs are ['input_ids', 'mask'], not ['attention_mask', 'input_ids']"]),
+        (
+            fix_batch_axis,
+            [
+                "fp32: axes: input input_ids has axes [2, 'sequence_length'], not ['batch_size', 'sequence_length']",
+                "fp32: axes: input attention_mask has axes [2, 'sequence_length'], not ['batch_size', 'sequence_length']",
+                "fp32: axes: output logits has axes [2, 8], not ['batch_size', 8]",
+            ],
+        ),
+        (lose_a_column, ["fp32: axes: output logits has axes ['batch_size', 7], not ['batch_size', 8]"]),
+        (poison_the_head, ["fp32: values: 64 of 512 logits are not finite"]),
+    ],
+)
+def test_a_spoilt_graph_is_refused_for_what_is_wrong(change, expected, spoilt, student, windows):
+    sample = windows.__class__(windows.token_ids[:64], list(range(64)), 64)
+    assert list(refusals(spoilt(change), student, sample)) == expected
+
+
+def test_other_weights_are_refused_by_their_values(spoilt, student, windows):
+    (failure,) = refusals(spoilt(perturb_the_head), student, windows)
+    assert failure == "fp32: values: a logit differs from torch's by 0.01, more than 0.0001"
+
+
+def test_a_graph_for_shorter_windows_is_refused_by_its_shapes(spoilt, student, windows):
+    failures = refusals(spoilt(shorten_positions), student, windows)
+    assert [failure.partition(" fails with ")[0] for failure in failures] == [
+        "fp32: shapes: (1, 16)",
+        "fp32: shapes: (3, 9)",
+    ]
+
+
+def test_an_output_of_another_type_is_refused(spoilt):
+    def to_double(graph) -> None:
+        node = next(node for node in graph.node if node.output[0] == "logits")
+        node.output[0] = "float_logits"
+        graph.node.append(onnx.helper.make_node("Cast", ["float_logits"], ["logits"], to=onnx.TensorProto.DOUBLE))
+        graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+
+    path = spoilt(to_double)
+    assert check_structure(path) == ["axes: output logits is DOUBLE, not FLOAT"]
+    failures = check_shapes(open_session(path), max_tokens=MAX_TOKENS)
+    assert len(failures) == 4
+    assert failures[0] == "shapes: (1, 2) gives float64 (1, 8), not float32 (1, C)"
+
+
+def test_int8_reports_its_difference_and_is_not_refused_for_it(spoilt, student, windows):
+    session = open_session(spoilt(perturb_the_head))
+    failures, difference = check_values(session, student[0], windows.token_ids[:8], atol=LIMITS.atol("int8"))
+    assert failures == []
+    assert difference == pytest.approx(0.01, rel=0.05)
+
+
+def test_the_limits_by_precision():
+    found = {precision: LIMITS.atol(precision) for precision in ("fp32", "fp16", "int8")}
+    assert found == {"fp32": 1e-4, "fp16": 0.1, "int8": None}
+
+
+def scores_and_labels(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Well-separated scores in every category."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat((np.arange(count) % 4 == 0)[:, None], len(CATEGORIES), axis=1).astype(np.float32)
+    scores = np.where(labels == 1, 0.9, 0.1) + rng.uniform(-0.05, 0.05, labels.shape)
+    return scores, labels
+
+
+def test_equal_scores_pass_the_quality_rung(policy):
+    scores, labels = scores_and_labels()
+    failures, figures = check_quality(scores, scores, labels, policy, LIMITS)
+    assert failures == []
+    assert figures == {
+        "au_prc": 1.0,
+        "au_prc_fp32": 1.0,
+        "au_prc_macro": 1.0,
+        "au_prc_macro_fp32": 1.0,
+        "verdict_agreement_with_fp32": 1.0,
+    }
+
+
+def test_flipped_verdicts_are_refused(policy):
+    scores, labels = scores_and_labels()
+    flipped = scores.copy()
+    flipped[1:21:4] = 0.6  # five harmless texts of 400 are now blocked, and still rank below the harmful ones
+    failures, figures = check_quality(flipped, scores, labels, policy, LIMITS)
+    assert failures == ["quality: 98.75% of verdicts agree with FP32's, fewer than 99%"]
+    assert figures["verdict_agreement_with_fp32"] == 0.9875
+    assert figures["au_prc"] == 1.0
+
+
+def test_four_flipped_verdicts_of_400_still_pass(policy):
+    scores, labels = scores_and_labels()
+    flipped = scores.copy()
+    flipped[1:17:4] = 0.6
+    assert check_quality(flipped, scores, labels, policy, LIMITS)[0] == []
+
+
+def test_a_worse_ranking_is_refused_though_verdicts_agree(policy):
+    scores, labels = scores_and_labels()
+    worse = scores.copy()
+    worse[::4, 5] = 0.0  # one category goes blind; the others still block the same texts
+    failures, figures = check_quality(worse, scores, labels, policy, LIMITS)
+    assert figures["verdict_agreement_with_fp32"] == 1.0
+    assert len(failures) == 2
+    assert failures[0].startswith("quality: au_prc 0.9")
+    assert failures[1].startswith("quality: au_prc_macro 0.9")
+    assert failures[1].endswith("below FP32's, more than 0.005")
+
+
+def test_rare_categories_do_not_count_in_the_mean(policy):
+    scores, labels = scores_and_labels()
+    labels[:, 4] = np.nan
+    labels[:12, 4] = (np.arange(12) % 4 == 0).astype(np.float32)
+    worse = scores.copy()
+    worse[:, 4] = scores[::-1, 4]
+    _, figures = check_quality(worse, scores, labels, policy, LIMITS)
+    assert figures["au_prc_macro"] == 1.0
+    assert figures["au_prc"] < 1.0
+
+
+def test_without_labels_only_verdicts_are_compared(policy):
+    scores, labels = scores_and_labels()
+    failures, figures = check_quality(1 - scores, scores, np.full_like(labels, np.nan), policy, LIMITS)
+    assert figures["au_prc"] is None
+    assert failures == ["quality: 0.00% of verdicts agree with FP32's, fewer than 99%"]
+
+
+def test_scores_that_are_not_numbers_never_agree_with_a_block(policy):
+    scores, labels = scores_and_labels()
+    failures, _ = check_quality(np.full_like(scores, np.nan), scores, np.full_like(labels, np.nan), policy, LIMITS)
+    assert failures == ["quality: 75.00% of verdicts agree with FP32's, fewer than 99%"]
+
+
+def test_a_verdict_that_hangs_on_the_batch_is_refused(policy):
+    scores, _ = scores_and_labels()
+    crowded = scores.copy()
+    crowded[:40] += 0.5
+    failures, figures = check_company(scores, crowded, policy, LIMITS)
+    assert failures == ["company: 92.50% of verdicts survive batching, fewer than 99%"]
+    assert figures["max_score_change_by_batch"] == pytest.approx(0.5)
+
+
+@pytest.fixture(scope="module")
+def int8_graphs(student, fp32_graph, windows, tmp_path_factory) -> dict[Precision, str]:
+    folder = tmp_path_factory.mktemp("ladder")
+    to_int8(fp32_graph, folder / "model.onnx", config=student[0].config, token_ids=windows.token_ids[:16], scratch=folder)
+    return {"fp32": fp32_graph, "int8": folder / "model.onnx"}
+
+
+def test_an_int8_graph_climbs_to_the_top(int8_graphs, student, windows, reference, policy):
+    prove_graphs(int8_graphs, student[0], windows, max_tokens=MAX_TOKENS, limits=LIMITS)
+    judged = prove_verdicts(int8_graphs, windows, reference, policy, precision="int8", limits=LIMITS)
+    assert judged.figures["verdict_agreement_with_fp32"] >= 0.99
+    assert judged.figures["au_prc"] > 0.9
+    assert judged.figures["speedup_int8_over_fp32"] > 0
+    assert judged.scores.shape == (150, 8)
+    assert judged.scores.min() >= 0
+    assert judged.scores.max() <= 1
+
+
+def test_an_int8_graph_of_another_student_is_refused_with_every_failure(int8_graphs, windows, reference, policy, spoilt):
+    def scramble(graph) -> None:
+        rng = np.random.default_rng(0)
+        table = next(t for t in graph.initializer if t.name.endswith("word_embeddings.weight"))
+        table.CopyFrom(onnx.numpy_helper.from_array(rng.permutation(onnx.numpy_helper.to_array(table)), table.name))
+
+    graphs = int8_graphs | {"int8": spoilt(scramble)}
+    with pytest.raises(ExportRefused) as refused:
+        prove_verdicts(graphs, windows, reference, policy, precision="int8", limits=LIMITS)
+    rungs = [failure.split(" ")[:3] for failure in refused.value.failures]
+    assert ["int8:", "quality:", "au_prc"] in rungs
+    assert ["int8:", "quality:", "au_prc_macro"] in rungs
+    assert any("of verdicts agree" in failure for failure in refused.value.failures)
+
+
+def test_labels_of_one_kind_cannot_be_calibrated_on(int8_graphs, windows, reference, policy):
+    harmless = reference.__class__("dev", reference.texts, reference.labels * 0, reference.labels * 0, reference.datasets)
+    with pytest.raises(ConfigurationError, match="calibration needs both labels"):
+        prove_verdicts(int8_graphs, windows, harmless, policy, precision="int8", limits=LIMITS)
