@@ -9,10 +9,12 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
+from distill.student import load_student
 from export.__main__ import main
 from export.pipeline import ExportSettings, export_checkpoint
 from export.proof import ExportRefused, Limits
-from export.runner import cut_windows, open_session, text_logits
+from export.reference import SENTENCES
+from export.runner import cut_windows, open_session, shipped_tokenizer, text_logits
 from server.core.artifact import FILES, MANIFEST, MODEL, MODEL_CARD, TOKENIZER, load_manifest
 from server.core.calibration import IDENTITY
 from server.core.errors import ConfigurationError
@@ -133,13 +135,21 @@ def test_a_folder_that_is_no_artefact_is_never_replaced(checkpoint, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_refusal_on_the_command_line_lists_the_failures(checkpoint, parquet, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("export.pipeline.Limits", lambda: Limits(verdict_agreement=1.01))
-    status = main(["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out"), "--data", str(parquet)])
+def test_refusal_on_the_command_line_lists_the_failures(checkpoint, tmp_path, capsys):
+    model, tokenizer = load_student(checkpoint)
+    model.classifier.bias.data[3] = float("nan")
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "poisoned")
+    (tmp_path / "poisoned" / "student.json").write_text('{"max_tokens": 16}')
+    status = main(["--checkpoint", str(tmp_path / "poisoned"), "--out", str(tmp_path / "out"), "--uncalibrated"])
     stdout, stderr = capsys.readouterr()
     assert status == 3
     assert stdout == ""
-    assert "export refused; nothing was written:\n  int8: quality: " in stderr
+    failures = [line for line in stderr.splitlines() if line.startswith("  ")]
+    assert "export refused; nothing was written:" in stderr
+    windows = len(cut_windows(shipped_tokenizer(tokenizer), SENTENCES, max_tokens=16).token_ids)
+    assert failures == [f"  {name}: values: {windows} of {8 * windows} logits are not finite" for name in ("fp32", "int8")]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("missing", ["--checkpoint", "--data"])

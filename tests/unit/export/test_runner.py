@@ -1,7 +1,6 @@
 """Texts through a graph as the server runs them: windows cover everything, batching changes nothing, the maximum counts."""
 
 import numpy as np
-import pytest
 import torch
 
 from export.runner import Windows, cut_windows, open_session, pad, shipped_tokenizer, speedup, spread_sample, text_logits
@@ -66,4 +65,5 @@ def test_speedup_is_a_ratio_of_times():
         def run(self, *_) -> None:
             sum(range(self.steps))
 
-    assert speedup(Clocked(400_000), Clocked(40_000), [[1, 2]]) == pytest.approx(10, rel=0.6)
+    assert 3 < speedup(Clocked(400_000), Clocked(40_000), [[1, 2]]) < 30
+    assert 1 / 30 < speedup(Clocked(40_000), Clocked(400_000), [[1, 2]]) < 1 / 3
