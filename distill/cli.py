@@ -84,6 +84,7 @@ def _add_student_verbs(subparsers) -> None:
     sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")
     sub.add_argument("--out", type=Path, required=True, help="run folder; the trained student")
     sub.add_argument("--rows", type=int, default=60_000, help="training texts, drawn in balance over sources (default: 60000)")
+    sub.add_argument("--signal-repeats", type=int, default=4, help="times a judged text is seen in an epoch (default: 4)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
     sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
     sub.add_argument("--teacher", help="teacher whose signals to use; without it, human labels alone")
@@ -95,6 +96,7 @@ def _add_student_verbs(subparsers) -> None:
         subparsers, "calibrate", verbs.calibrate, "fit the student's calibration, thresholds and unsure bands on dev"
     )
     sub.add_argument("--checkpoint", type=Path, required=True)
+    sub.add_argument("--write-policy", action="store_true", help="put the thresholds and bands into the policy file")
     sub.add_argument("--escalation-budget", type=float, default=0.05, help="share of dev texts in a band (default: 0.05)")
 
     sub = _add_verb(subparsers, "evaluate", verbs.evaluate, "measure a student or a teacher on human labels")

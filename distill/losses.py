@@ -27,12 +27,12 @@ class LossWeights:
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy with human labels (B, C), NaN = unknown: mean over known pairs; 0 if none is known."""
+    """Binary cross-entropy with human labels (B, C), NaN = unknown; 0 if none is known."""
     return _masked_mean(F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(labels), reduction="none"), ~labels.isnan())
 
 
 def soft_label_loss(logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(teacher ‖ student) of each category's Bernoulli at a temperature, times T², over known teacher logits (B, C).
+    """KL(teacher ‖ student) of each category's Bernoulli at a temperature, times T²; (B, C), NaN = not judged.
 
     The T² keeps the gradient's size independent of the temperature. Zero exactly where student and teacher agree.
     """
@@ -53,4 +53,6 @@ def feature_loss(projected: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def _masked_mean(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    return (values * known).sum() / known.sum().clamp(min=1)
+    """Mean over each row's known entries, then over all rows: a row counts once however much is known of it, and a row of
+    which nothing is known counts as 0, so that a few judged rows don't drown a batch of labelled ones."""
+    return ((values * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)).mean()

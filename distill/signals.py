@@ -46,7 +46,7 @@ class SignalStore:
         self._record_bytes = {
             "digests.bin": _DIGEST_BYTES,
             "margins.bin": 4 * len(CATEGORIES),
-            "hidden.bin": 2 * len(CATEGORIES) * hidden_size,
+            "hidden.bin": 2 * len(CATEGORIES) * self.hidden_size,
         }
         self._cut_half_written()
         raw = (self.folder / "digests.bin").read_bytes()

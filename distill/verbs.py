@@ -1,6 +1,7 @@
 """What each verb does: load, compute, save, report. The computing lives in the modules that they call."""
 
 import json
+import tomllib
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from distill import calibrate as calibration_room
 from distill import metrics
 from distill.data import LabelledTexts, balanced_indices, load_split
+from distill.policy_file import write_numbers
 from distill.settings_flags import from_flags
 from server.core.calibration import calibration_from_json, calibration_to_json
 from server.core.policy import Policy, load_policies
@@ -27,13 +29,15 @@ def tune_teacher(arguments: Namespace) -> dict[str, Any]:
 
 
 def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
+    from distill.teacher.saved import calibration_path
+
     rows = _draw(load_split(arguments.data, "dev", assume_chat_benign=True), arguments.rows, seed=7)
-    margins = _teacher_margins(arguments, rows)
+    margins = _teacher_margins(arguments, rows, max_asked=3)
     asked = np.where(np.isnan(margins), np.nan, rows.labels)
     calibration = calibration_room.fit_calibration(np.nan_to_num(margins), asked)
-    run = Path(arguments.teacher)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "calibration.json").write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
+    path = calibration_path(arguments.teacher)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
     return {"rows": len(rows), "calibration": calibration_to_json(calibration)}
 
 
@@ -68,7 +72,8 @@ def train(arguments: Namespace) -> dict[str, Any]:
     store = _store(arguments, _policy(arguments)) if arguments.teacher else None
     drawn = balanced_indices(everything, arguments.rows, settings.seed)
     if store is not None:
-        drawn = np.union1d(drawn, _judged(everything, store))
+        judged = _judged(everything, store)
+        drawn = np.concatenate([np.setdiff1d(drawn, judged), np.repeat(judged, arguments.signal_repeats)])
     rows = everything.take(drawn)
     if not arguments.without_seeds:
         rows += seed_texts()
@@ -76,13 +81,13 @@ def train(arguments: Namespace) -> dict[str, Any]:
     signals = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
     dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
+    sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
     provenance = {
         "base": settings.base,
         "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
         "prompt_hash": prompt_hash(_policy(arguments)) if arguments.teacher else None,
-        "data": {
-            str(name): int(count) for name, count in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)
-        },
+        "data": sources,
+        "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
         "rows_with_signals": int((~np.isnan(signals.logits[:, 0])).sum()),
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
@@ -105,24 +110,21 @@ def calibrate(arguments: Namespace) -> dict[str, Any]:
     thresholds = calibration_room.best_f1_thresholds(scores, dev.labels)
     bands = calibration_room.unsure_bands(scores, thresholds, escalation_budget=arguments.escalation_budget)
     (arguments.checkpoint / "calibration.json").write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
-    return {
-        "calibration": calibration_to_json(calibration),
-        "block_at": dict(zip(CATEGORIES, thresholds, strict=True)),
-        "unsure": {name: list(band) for name, band in zip(CATEGORIES, bands, strict=True)},
-    }
+    block_at, unsure = dict(zip(CATEGORIES, thresholds, strict=True)), dict(zip(CATEGORIES, bands, strict=True))
+    if arguments.write_policy:
+        write_numbers(arguments.policies, "default", block_at, unsure)
+    return {"calibration": calibration_to_json(calibration), "block_at": block_at, "unsure": unsure}
 
 
 def evaluate(arguments: Namespace) -> dict[str, Any]:
     rows = load_split(arguments.data, arguments.split)
     if arguments.rows:
         rows = _draw(rows, arguments.rows, seed=3)
-    labels = rows.labels
     if arguments.teacher:
         from distill.teacher.saved import load_calibration
 
-        raw, calibration = _teacher_margins(arguments, rows), load_calibration(arguments.teacher)
-        labels = np.where(np.isnan(raw), np.nan, labels)
-        raw = np.nan_to_num(raw)
+        raw = np.nan_to_num(_teacher_margins(arguments, rows, max_asked=len(CATEGORIES)))
+        calibration = load_calibration(arguments.teacher)
     else:
         raw = _student_logits(arguments.checkpoint, rows)
         path = arguments.checkpoint / "calibration.json"
@@ -130,11 +132,15 @@ def evaluate(arguments: Namespace) -> dict[str, Any]:
     if calibration is None:
         raise ValueError("not calibrated yet: run calibrate (student) or calibrate-teacher first")
     scores = calibration_room.apply_calibration(raw, calibration)
-    report = {"split": arguments.split, **metrics.evaluate(scores, labels, _policy(arguments), rows.datasets)}
+    report = {"split": arguments.split, **metrics.evaluate(scores, rows.labels, _policy(arguments), rows.datasets)}
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _licences() -> dict[str, str]:
+    return tomllib.loads(Path(__file__).with_name("licences.toml").read_text(encoding="utf-8"))
 
 
 def _policy(arguments: Namespace) -> Policy:
@@ -145,14 +151,14 @@ def _draw(rows: LabelledTexts, size: int, *, seed: int) -> LabelledTexts:
     return rows.take(balanced_indices(rows, size, seed))
 
 
-def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
+def _teacher_margins(arguments: Namespace, rows: LabelledTexts, *, max_asked: int) -> np.ndarray:
     from distill.teacher.label import judge_known
     from distill.teacher.model import TreeEncoder
     from distill.teacher.saved import load_judge
 
     judge = load_judge(arguments.teacher)
     encoder = TreeEncoder(judge.tokenizer, _policy(arguments), max_text_tokens=arguments.max_text_tokens)
-    return judge_known(judge, encoder, rows)
+    return judge_known(judge, encoder, rows, max_asked=max_asked)
 
 
 def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:

@@ -14,6 +14,8 @@ import torch
 from distill.teacher.model import Judge, load_base
 from server.core.calibration import Calibration, calibration_from_json
 
+BASE_CALIBRATIONS = Path("runs/calibrations")
+
 
 def load_judge(teacher: str, *, dtype: torch.dtype = torch.bfloat16) -> Judge:
     """A judge from a run folder, or from a base's name when there is no such folder."""
@@ -39,7 +41,18 @@ def teacher_id(teacher: str) -> str:
     return f"{base}+{adapter[:16]}"
 
 
+def calibration_path(teacher: str) -> Path:
+    """Where this teacher's calibration is kept: in its run folder, or for a bare base under :data:`BASE_CALIBRATIONS`.
+
+    Never at a path that equals a hub id, which transformers would take for the model.
+    """
+    run = Path(teacher)
+    if (run / "tune.json").exists():
+        return run / "calibration.json"
+    return BASE_CALIBRATIONS / f"{teacher.strip('/').replace('/', '--')}.json"
+
+
 def load_calibration(teacher: str) -> Calibration | None:
     """The teacher's calibration, or None where it has none yet."""
-    path = Path(teacher) / "calibration.json"
+    path = calibration_path(teacher)
     return calibration_from_json(json.loads(path.read_text())) if path.exists() else None

@@ -113,6 +113,8 @@ def _parse(folder: Path) -> Manifest:
         manifest = Manifest(**record)
     except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
         raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: {error}") from None
+    if not isinstance(manifest.files, dict):
+        raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: files is not a table of hashes")
     if manifest.precision not in ("int8", "fp16", "fp32"):
         raise ArtifactError(f"artifact {folder}: precision {manifest.precision!r} is unknown")
     if isinstance(manifest.max_tokens, bool) or not isinstance(manifest.max_tokens, int) or manifest.max_tokens < 8:

@@ -81,6 +81,7 @@ class EmbeddedTeacher:
         self._max_backoff_s = max_backoff_s
         self._on_change = on_change
         self._ready = asyncio.Event()
+        self._closing = asyncio.Event()
         self._http: HttpTeacher | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready_at: float | None = None
@@ -108,6 +109,7 @@ class EmbeddedTeacher:
 
     async def close(self) -> None:
         """End the child and stop watching. Returns when the child is gone."""
+        self._closing.set()
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
@@ -123,7 +125,8 @@ class EmbeddedTeacher:
             if self._ready_at is not None and time.monotonic() - self._ready_at >= self._max_backoff_s:
                 backoff_s = self._first_backoff_s
             log.warning("embedded teacher %s; starting it again in %.2f s", reason, backoff_s)
-            await asyncio.sleep(backoff_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), backoff_s)
             backoff_s = min(2 * backoff_s, self._max_backoff_s)
 
     async def _run_child(self) -> str:

@@ -88,6 +88,7 @@ def test_a_file_nobody_vouches_for_is_named(artifact):
         ({"calibration": ABSENT}, "is malformed"),
         ({"version": ABSENT}, "is malformed"),
         ({"surprise": 1}, "is malformed"),
+        ({"files": 3}, "is malformed: files"),
         ({"precision": "int4"}, "precision 'int4' is unknown"),
         ({"max_tokens": 4}, "max_tokens 4 is not a whole number"),
         ({"max_tokens": True}, "max_tokens True is not a whole number"),

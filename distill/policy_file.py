@@ -1,0 +1,24 @@
+"""Put chosen thresholds and unsure bands into a policy file, leaving its wording and comments as they are."""
+
+import re
+from pathlib import Path
+
+from server.core.policy import load_policies
+
+
+def write_numbers(path: Path, policy_id: str, block_at: dict[str, float], unsure: dict[str, tuple[float, float]]) -> None:
+    """Replace ``block_at`` and ``unsure`` of each given category, rounded to three decimals.
+
+    Raises:
+        PolicyError: the file is no policy file, before or after.
+    """
+    load_policies(path)
+    text = path.read_text(encoding="utf-8")
+    for category, threshold in block_at.items():
+        low, high = unsure[category]
+        section = re.compile(rf"(\[{policy_id}\.categories\.{category}\][^\[]*?)block_at = .*\nunsure = .*")
+        text, count = section.subn(rf"\g<1>block_at = {threshold:.3f}\nunsure = [{low:.3f}, {high:.3f}]", text)
+        if count != 1:
+            raise ValueError(f"{path}: [{policy_id}.categories.{category}] has no block_at followed by unsure")
+    path.write_text(text, encoding="utf-8")
+    load_policies(path)
