@@ -14,13 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.app import Parts, create_app
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY
-from server.core.policy import OnNoTeacher, PolicySet, load_policies
+from server.core.policy import OnNoTeacher, PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.inference.classifier import Encoder
 from server.inference.fake import FakeClassifier, FakeEncoder
 from server.settings import Settings
 from server.teacher.fake import FakeTeacher
 from server.teacher.teacher import Teacher
+from tests.steady import steady_policy
 
 MANIFEST = Manifest(
     version="test-1",
@@ -81,7 +82,7 @@ class GuardOptions:
 
 
 def build_app(options: GuardOptions, gate: threading.Event, entered: threading.Event) -> FastAPI:
-    default = load_policies()["default"]
+    default = steady_policy()
     policies = PolicySet(
         [replace(default, on_no_teacher=options.on_no_teacher), replace(default, id="other", version="7")],
     )

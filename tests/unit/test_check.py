@@ -12,13 +12,14 @@ from server.batching.batcher import Batcher
 from server.check import Checker, CheckLimits, check_row, decide, unsure_categories
 from server.core.calibration import IDENTITY, Platt
 from server.core.errors import DeadlineExceeded, UnknownPolicy
-from server.core.policy import load_policies
+from server.core.policy import PolicySet
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
 from server.core.types import Escalation, Text
 from server.inference.fake import FakeClassifier, FakeEncoder
 from server.teacher.fake import FakeTeacher
+from tests.steady import steady_policy
 
-POLICY = load_policies()["default"]
+POLICY = steady_policy()
 NO_HARM = dict.fromkeys(CATEGORIES, 0.01)
 
 
@@ -119,7 +120,7 @@ async def make_checker():
             "encoder": FakeEncoder(max_tokens=12, overlap_tokens=2),
             "batcher": batcher,
             "calibration": IDENTITY,
-            "policies": load_policies(),
+            "policies": PolicySet([POLICY]),
             "default_policy": "default",
             "teacher": FakeTeacher(),
             "metrics": Counted(),
