@@ -116,7 +116,7 @@ class EmbeddedTeacher:
 
     async def _supervise(self) -> None:
         backoff_s = self._first_backoff_s
-        while True:
+        while not self._closing.is_set():
             self._ready_at = None
             try:
                 reason = await self._run_child()
@@ -126,7 +126,8 @@ class EmbeddedTeacher:
                 backoff_s = self._first_backoff_s
             log.warning("embedded teacher %s; starting it again in %.2f s", reason, backoff_s)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), backoff_s)
+                async with asyncio.timeout(backoff_s):
+                    await self._closing.wait()
             backoff_s = min(2 * backoff_s, self._max_backoff_s)
 
     async def _run_child(self) -> str:
