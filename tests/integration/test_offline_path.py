@@ -87,7 +87,8 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
     assert distil(capsys, *label, "--rows", 40) | {"signals": None} == {"new": 0, "total": 40, "signals": None}
 
     report = distil(
-        capsys, "train", "--without-seeds", "--data", data, "--out", student, "--teacher", teacher, "--signals", signals, "--base", tiny_student,
+        capsys, "train", "--without-seeds", "--data", data, "--out", student,
+        "--teacher", teacher, "--signals", signals, "--base", tiny_student,
         "--epochs", 20, "--batch-size", 16, "--learning-rate", 3e-3, "--eval-every-steps", 100, "--feature-dimensions", 8,
     )  # fmt: skip
     assert report["rows"] == 160 + 40 * 3, "a judged text is seen four times an epoch"
