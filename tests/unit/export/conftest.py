@@ -13,8 +13,8 @@ from distill.student import StudentForModeration
 from export.onnx_graph import to_onnx
 from export.reference import ReferenceSet
 from export.runner import cut_windows, pad, shipped_tokenizer
-from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
+from tests.steady import steady_policy
 
 CALM = ["the", "cat", "sat", "on", "a", "warm", "mat", "please", "read", "me", "this", "book", "today"]
 RUDE = ["stupid", "idiot", "hate", "kill", "garbage", "worthless"]
@@ -32,7 +32,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def policy():
-    return load_policies()["default"]
+    return steady_policy()
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
