@@ -8,8 +8,7 @@ from tqdm import tqdm
 
 from distill.data import LabelledTexts
 from distill.signals import SignalStore, text_digest
-from distill.teacher.model import ALL_CATEGORIES, Judge, TreeEncoder
-from distill.teacher.tune import token_budget_batches
+from distill.teacher.model import ALL_CATEGORIES, Judge, TreeEncoder, token_budget_batches
 
 
 def label_texts(

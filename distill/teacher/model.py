@@ -214,6 +214,18 @@ class Judge:
         return states[torch.arange(len(states)), batch.prefix_end].float()
 
 
+def token_budget_batches(sizes: list[int], max_tokens: int) -> list[list[int]]:
+    """Positions grouped by length so that (longest × count) stays within ``max_tokens``; a longer one goes alone."""
+    batches: list[list[int]] = []
+    for position in sorted(range(len(sizes)), key=sizes.__getitem__):
+        # Sorted upwards, so the newcomer is the longest of its batch.
+        if batches and sizes[position] * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
 def _single_token(tokenizer, answer: str) -> int:
     ids = tokenizer.encode(answer, add_special_tokens=False)
     if len(ids) != 1:

@@ -23,7 +23,7 @@ from peft import LoraConfig, get_peft_model
 from tqdm import tqdm
 
 from distill.data import LabelledTexts, balanced_indices
-from distill.teacher.model import Judge, TreeEncoder, load_base
+from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
 from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES
 
@@ -193,18 +193,6 @@ class _Tuning:
         self.optimiser.adamw.load_state_dict(state["adamw"])
         self.negatives.bit_generator.state = state["negatives"]
         self.done = state["done"]
-
-
-def token_budget_batches(sizes: list[int], max_tokens: int) -> list[list[int]]:
-    """Positions grouped by length so that (longest × count) stays within ``max_tokens``; a longer one goes alone."""
-    batches: list[list[int]] = []
-    for position in sorted(range(len(sizes)), key=sizes.__getitem__):
-        # Sorted upwards, so the newcomer is the longest of its batch.
-        if batches and sizes[position] * (len(batches[-1]) + 1) <= max_tokens:
-            batches[-1].append(position)
-        else:
-            batches.append([position])
-    return batches
 
 
 def _split(indices: np.ndarray, size: int) -> list[np.ndarray]:

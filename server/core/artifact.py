@@ -86,27 +86,46 @@ def load_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"artifact {folder}: manifest schema {manifest.schema}, this server reads {SCHEMA}")
     if manifest.categories != CATEGORIES:
         raise ArtifactError(f"artifact {folder}: categories {list(manifest.categories)} are not {list(CATEGORIES)}")
-    for name in FILES:
-        path = folder / name
-        if name not in manifest.files:
-            raise ArtifactError(f"artifact {folder}: the manifest doesn't vouch for {name}")
-        if not path.is_file():
-            raise ArtifactError(f"artifact {folder}: {name} is missing")
-        actual = file_sha256(path)
-        if actual != manifest.files[name]:
-            raise ArtifactError(
-                f"artifact {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {manifest.files[name][:12]}…)"
-            )
+    verify_files(folder, FILES, manifest.files, kind="artifact")
     return manifest
 
 
-def _parse(folder: Path) -> Manifest:
+def read_json(folder: Path, name: str, *, kind: str) -> Any:
+    """A manifest's JSON, of whatever shape.
+
+    Args:
+        kind: what the folder is, for the message: ``artifact`` or ``teacher``.
+
+    Raises:
+        ArtifactError: it can't be read, or isn't JSON.
+    """
     try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return json.loads((folder / name).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ArtifactError(f"artifact {folder}: {MANIFEST}: {error.strerror or error}") from None
+        raise ArtifactError(f"{kind} {folder}: {name}: {error.strerror or error}") from None
     except ValueError as error:
-        raise ArtifactError(f"artifact {folder}: {MANIFEST} is not JSON: {error}") from None
+        raise ArtifactError(f"{kind} {folder}: {name} is not JSON: {error}") from None
+
+
+def verify_files(folder: Path, names: tuple[str, ...], hashes: dict[str, str], *, kind: str) -> None:
+    """Every named file is vouched for, present, and has the SHA-256 that the manifest says.
+
+    Raises:
+        ArtifactError: one line that names the first file that isn't so.
+    """
+    for name in names:
+        path = folder / name
+        if name not in hashes:
+            raise ArtifactError(f"{kind} {folder}: the manifest doesn't vouch for {name}")
+        if not path.is_file():
+            raise ArtifactError(f"{kind} {folder}: {name} is missing")
+        actual, expected = file_sha256(path), str(hashes[name])
+        if actual != expected:
+            raise ArtifactError(f"{kind} {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {expected[:12]}…)")
+
+
+def _parse(folder: Path) -> Manifest:
+    record = read_json(folder, MANIFEST, kind="artifact")
     try:
         record["categories"] = tuple(record["categories"])
         record["calibration"] = calibration_from_json(record["calibration"])

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from server.core.artifact import file_sha256
+from server.core.artifact import file_sha256, read_json, verify_files
 from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
 from server.core.errors import ArtifactError, ConfigurationError
 from server.core.policy import Policy
@@ -90,26 +90,12 @@ def load_teacher_manifest(folder: Path) -> TeacherManifest:
         ArtifactError: one line that names the file and what is wrong with it.
     """
     manifest = _parse(folder)
-    for name in FILES:
-        path = folder / name
-        if name not in manifest.files:
-            raise ArtifactError(f"teacher {folder}: the manifest doesn't vouch for {name}")
-        if not path.is_file():
-            raise ArtifactError(f"teacher {folder}: {name} is missing")
-        actual = file_sha256(path)
-        if actual != manifest.files[name]:
-            expected = str(manifest.files[name])
-            raise ArtifactError(f"teacher {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {expected[:12]}…)")
+    verify_files(folder, FILES, manifest.files, kind="teacher")
     return manifest
 
 
 def _parse(folder: Path) -> TeacherManifest:
-    try:
-        record = json.loads((folder / TEACHER_MANIFEST).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is not JSON: {error}") from None
+    record = read_json(folder, TEACHER_MANIFEST, kind="teacher")
     try:
         record["calibration"] = calibration_from_json(record["calibration"])
         manifest = TeacherManifest(**record)

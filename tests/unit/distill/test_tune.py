@@ -8,9 +8,9 @@ import torch
 
 from distill.data import LabelledTexts
 from distill.teacher.label import judge_known
-from distill.teacher.model import Judge, TreeEncoder, load_base
+from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
 from distill.teacher.saved import load_judge
-from distill.teacher.tune import MasterAdamW, TuneSettings, token_budget_batches, tune_teacher
+from distill.teacher.tune import MasterAdamW, TuneSettings, tune_teacher
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
 
