@@ -1,23 +1,25 @@
-"""From raw logits to scores, thresholds and unsure bands, on a human-labelled split.
+"""From raw logits to scores, on a human-labelled split.
 
-Platt scaling per category (Platt, 1999). A category with too few labels of a kind borrows the calibration fitted on all
-categories together, which is a poorer one but never wild. Labels of ordinary chat should be read as 0 here
+Per category, Platt scaling (Platt, 1999) or, where it has the lower cross-validated log loss, temperature scaling (Guo et
+al., 2017), which is Platt's with a shift of 0. A category with too few labels of a kind borrows the calibration fitted on
+all categories together, which is a poorer one but never wild. Labels of ordinary chat should be read as 0 here
 (``assume_chat_benign``): several sources label a category only where it applies, and a calibration fitted on those alone
 would call every text likely.
 """
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from server.core.calibration import Calibration, Platt
 from server.core.taxonomy import CATEGORIES
 
 MIN_LABELS = 20
-"""Positives, and negatives, that a category needs for a calibration of its own."""
+"""Positives, and negatives, that a category needs for a calibration or a threshold of its own."""
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Platt parameters per category.
+    """One scale and one shift per category.
 
     Args:
         logits: raw logits or margins, float (N, C).
@@ -44,62 +46,24 @@ def apply_calibration(logits: np.ndarray, calibration: Calibration) -> np.ndarra
     return 1.0 / (1.0 + np.exp(-np.clip(logits * scale + shift, -700, 700)))
 
 
-def best_f1_thresholds(scores: np.ndarray, labels: np.ndarray, *, fallback: float = 0.5) -> list[float]:
-    """Per category, the ``block_at`` with the best F1 on these labels; ``fallback`` where there are too few labels."""
-    thresholds = []
-    for c in range(len(CATEGORIES)):
-        known = ~np.isnan(labels[:, c])
-        column, truth = scores[known, c], labels[known, c]
-        if min((truth == 1).sum(), (truth == 0).sum()) < MIN_LABELS:
-            thresholds.append(fallback)
-            continue
-        order = np.argsort(-column, kind="stable")
-        hits = np.cumsum(truth[order])
-        f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
-        best = int(np.argmax(f1))
-        # Halfway to the next lower score, so that the threshold isn't one text's exact score.
-        below = column[order[best + 1]] if best + 1 < len(order) else 0.0
-        thresholds.append(float((column[order[best]] + below) / 2))
-    return thresholds
-
-
-def unsure_bands(scores: np.ndarray, thresholds: list[float], *, escalation_budget: float) -> list[tuple[float, float]]:
-    """Per category, the band around ``block_at`` that sends about ``escalation_budget`` of these texts to the teacher.
-
-    One half-width in log-odds serves all categories. A text counts as escalated when some category is in its band and
-    none is blocked above its band, as the server decides it.
-
-    Args:
-        escalation_budget: share of texts in (0, 1).
-    """
-    edges = np.array(thresholds)
-    odds, centre = _log_odds(scores), _log_odds(edges)
-    low, high = 0.0, 8.0
-    for _ in range(30):
-        width = (low + high) / 2
-        in_band = np.abs(odds - centre) <= width
-        surely = (odds > centre + width).any(axis=1)
-        if (in_band.any(axis=1) & ~surely).mean() > escalation_budget:
-            high = width
-        else:
-            low = width
-    return [(_sigmoid(c - low), _sigmoid(c + low)) for c in centre]
-
-
 def _fit(raw: np.ndarray, labels: np.ndarray, *, min_labels: int = 1) -> Platt | None:
     known = ~np.isnan(labels)
-    raw, labels = raw[known].astype(np.float64), labels[known]
-    if min((labels == 1).sum(), (labels == 0).sum()) < min_labels:
+    raw, labels = raw[known].astype(np.float64)[:, None], labels[known]
+    rarest = min((labels == 1).sum(), (labels == 0).sum())
+    if rarest < min_labels:
         return None
-    model = LogisticRegression(C=1e4, max_iter=1000).fit(raw[:, None], labels)
-    scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    platt, temperature = _regression(with_shift=True), _regression(with_shift=False)
+    is_temperature_better = rarest >= MIN_LABELS and _log_loss(temperature, raw, labels) < _log_loss(platt, raw, labels)
+    model = (temperature if is_temperature_better else platt).fit(raw, labels)
+    scale, shift = float(model.coef_[0, 0]), float(np.ravel(model.intercept_)[0])
     return Platt(scale, shift) if scale > 0 else None
 
 
-def _log_odds(p: np.ndarray) -> np.ndarray:
-    clipped = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.log(clipped) - np.log1p(-clipped)
+def _regression(*, with_shift: bool) -> LogisticRegression:
+    return LogisticRegression(C=1e4, max_iter=1000, fit_intercept=with_shift)
 
 
-def _sigmoid(z: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-z)))
+def _log_loss(model: LogisticRegression, raw: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over five held-out fifths, always the same ones."""
+    fifths = StratifiedKFold(5, shuffle=True, random_state=0)
+    return -float(cross_val_score(model, raw, labels, cv=fifths, scoring="neg_log_loss").mean())

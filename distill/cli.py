@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from distill import verbs
+from distill.cascade import verbs as cascade_verbs
 from distill.settings_flags import add_flags
 from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
@@ -35,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_teacher_verbs(subparsers)
     _add_student_verbs(subparsers)
+    sub = subparsers.add_parser("cascade", help=cascade_verbs.HELP, description=cascade_verbs.DESCRIPTION)
+    sub.set_defaults(run=cascade_verbs.cascade)
+    cascade_verbs.add_flags(sub, teacher_help=TEACHER_HELP)
     return parser
 
 
@@ -52,6 +56,8 @@ def _add_teacher_verbs(subparsers) -> None:
 
     sub = _add_verb(subparsers, "tune-teacher", verbs.tune_teacher, "fine-tune an LLM (LoRA) to answer guard prompts; resumes")
     sub.add_argument("--out", type=Path, required=True, help="run folder")
+    sub.add_argument("--rows", type=int, default=60_000, help="texts, drawn in balance over sources (default: 60000)")
+    sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
     add_flags(sub, TuneSettings, base=PACKAGED_TEACHER)
 
     sub = _add_verb(

@@ -9,12 +9,8 @@ def add_flags(parser: argparse.ArgumentParser, settings: type, **defaults: Any) 
     """One ``--kebab-case`` flag per field; ``defaults`` override or supply a field's default."""
     for field in fields(settings):
         default = defaults.get(field.name, None if field.default is MISSING else field.default)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=field.type,
-            default=default,
-            help=f"default: {default}",
-        )
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=f"default: {default}", **kind)
 
 
 def from_flags(settings: type, arguments: argparse.Namespace) -> Any:

@@ -10,20 +10,22 @@ import numpy as np
 
 from distill import calibrate as calibration_room
 from distill import metrics
+from distill.cascade.choose import choose_without_teacher
 from distill.data import LabelledTexts, balanced_indices, load_split
 from distill.policy_file import write_numbers
 from distill.settings_flags import from_flags
 from server.core.calibration import calibration_from_json, calibration_to_json
 from server.core.policy import Policy, load_policies
-from server.core.prompt import prompt_hash
-from server.core.taxonomy import CATEGORIES
 
 
 def tune_teacher(arguments: Namespace) -> dict[str, Any]:
+    from distill.seeds import seed_texts
     from distill.teacher.tune import TuneSettings
     from distill.teacher.tune import tune_teacher as tune
 
-    rows = load_split(arguments.data, "train", assume_chat_benign=True)
+    rows = _draw(load_split(arguments.data, "train", assume_chat_benign=True), arguments.rows, seed=arguments.seed)
+    if not arguments.without_seeds:
+        rows += seed_texts()
     tune(from_flags(TuneSettings, arguments), rows, _policy(arguments), arguments.out)
     return {"teacher": str(arguments.out)}
 
@@ -32,7 +34,7 @@ def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.saved import calibration_path
 
     rows = _draw(load_split(arguments.data, "dev", assume_chat_benign=True), arguments.rows, seed=7)
-    margins = _teacher_margins(arguments, rows, max_asked=3)
+    margins = _teacher_margins(arguments, rows)
     asked = np.where(np.isnan(margins), np.nan, rows.labels)
     calibration = calibration_room.fit_calibration(np.nan_to_num(margins), asked)
     path = calibration_path(arguments.teacher)
@@ -50,13 +52,13 @@ def pack_teacher(arguments: Namespace) -> dict[str, Any]:
 def label(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.label import label_texts
     from distill.teacher.model import TreeEncoder
-    from distill.teacher.saved import load_judge
+    from distill.teacher.saved import load_judge, teacher_form
 
     policy = _policy(arguments)
     rows = _draw(load_split(arguments.data, arguments.split, assume_chat_benign=True), arguments.rows, seed=arguments.seed)
     judge = load_judge(arguments.teacher)
     store = _store(arguments, policy, judge.hidden_size)
-    encoder = TreeEncoder(judge.tokenizer, policy, max_text_tokens=arguments.max_text_tokens)
+    encoder = TreeEncoder(judge.tokenizer, policy, teacher_form(arguments.teacher), max_text_tokens=arguments.max_text_tokens)
     new = label_texts(judge, encoder, rows, store)
     return {"signals": str(store.folder), "new": new, "total": len(store)}
 
@@ -64,7 +66,7 @@ def label(arguments: Namespace) -> dict[str, Any]:
 def train(arguments: Namespace) -> dict[str, Any]:
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
-    from distill.teacher.saved import load_calibration, teacher_id
+    from distill.teacher.saved import load_calibration, teacher_form, teacher_id
     from distill.train import TrainSettings, align_signals, train_student
 
     settings, weights = from_flags(TrainSettings, arguments), from_flags(LossWeights, arguments)
@@ -85,7 +87,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
     provenance = {
         "base": settings.base,
         "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
-        "prompt_hash": prompt_hash(_policy(arguments)) if arguments.teacher else None,
+        "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
         "data": sources,
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
@@ -107,13 +109,12 @@ def calibrate(arguments: Namespace) -> dict[str, Any]:
     logits = _student_logits(arguments.checkpoint, dev)
     calibration = calibration_room.fit_calibration(logits, dev.labels)
     scores = calibration_room.apply_calibration(logits, calibration)
-    thresholds = calibration_room.best_f1_thresholds(scores, dev.labels)
-    bands = calibration_room.unsure_bands(scores, thresholds, escalation_budget=arguments.escalation_budget)
+    choice = choose_without_teacher(scores, dev.labels, budget=arguments.escalation_budget)
     (arguments.checkpoint / "calibration.json").write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
-    block_at, unsure = dict(zip(CATEGORIES, thresholds, strict=True)), dict(zip(CATEGORIES, bands, strict=True))
+    numbers = choice.policy_numbers()
     if arguments.write_policy:
-        write_numbers(arguments.policies, "default", block_at, unsure)
-    return {"calibration": calibration_to_json(calibration), "block_at": block_at, "unsure": unsure}
+        write_numbers(arguments.policies, "default", **numbers)
+    return {"calibration": calibration_to_json(calibration), **numbers}
 
 
 def evaluate(arguments: Namespace) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def evaluate(arguments: Namespace) -> dict[str, Any]:
     if arguments.teacher:
         from distill.teacher.saved import load_calibration
 
-        raw = np.nan_to_num(_teacher_margins(arguments, rows, max_asked=len(CATEGORIES)))
+        raw = np.nan_to_num(_teacher_margins(arguments, rows))
         calibration = load_calibration(arguments.teacher)
     else:
         raw = _student_logits(arguments.checkpoint, rows)
@@ -151,14 +152,16 @@ def _draw(rows: LabelledTexts, size: int, *, seed: int) -> LabelledTexts:
     return rows.take(balanced_indices(rows, size, seed))
 
 
-def _teacher_margins(arguments: Namespace, rows: LabelledTexts, *, max_asked: int) -> np.ndarray:
+def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
     from distill.teacher.label import judge_known
     from distill.teacher.model import TreeEncoder
-    from distill.teacher.saved import load_judge
+    from distill.teacher.saved import load_judge, teacher_form
 
     judge = load_judge(arguments.teacher)
-    encoder = TreeEncoder(judge.tokenizer, _policy(arguments), max_text_tokens=arguments.max_text_tokens)
-    return judge_known(judge, encoder, rows, max_asked=max_asked)
+    encoder = TreeEncoder(
+        judge.tokenizer, _policy(arguments), teacher_form(arguments.teacher), max_text_tokens=arguments.max_text_tokens
+    )
+    return judge_known(judge, encoder, rows)
 
 
 def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
@@ -172,10 +175,13 @@ def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
 
 def _store(arguments: Namespace, policy: Policy, hidden_size: int | None = None):
     from distill.signals import SignalStore
-    from distill.teacher.saved import teacher_id
+    from distill.teacher.saved import teacher_form, teacher_id
 
     return SignalStore(
-        arguments.signals, teacher=teacher_id(arguments.teacher), prompt_hash=prompt_hash(policy), hidden_size=hidden_size
+        arguments.signals,
+        teacher=teacher_id(arguments.teacher),
+        prompt_hash=teacher_form(arguments.teacher).hash(policy),
+        hidden_size=hidden_size,
     )
 
 

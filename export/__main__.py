@@ -1,4 +1,5 @@
-"""``python -m export``: a trained student to a proven artefact. Progress on stderr; the last line on stdout is JSON."""
+"""``python -m export``: a trained student to a proven artefact; ``python -m export score``: what an artefact says of
+labelled texts. Progress on stderr; the last line on stdout is JSON."""
 
 import argparse
 import json
@@ -16,12 +17,18 @@ what is proven, in this order: input and output names; dynamic axes; output shap
 AU-PRC within 0.005 of FP32 and 99 % of verdicts as FP32's on the reference set; 99 % of verdicts alike alone and in a batch.
 An export that fails is refused with every failure listed, and nothing is written.
 
+`python -m export score --help` tells how to run a finished artefact over labelled texts.
+
 exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status. Without a verb, it exports."""
+    return _score(argv[1:]) if argv[:1] == ["score"] else _export(argv)
+
+
+def _export(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     import torch
 
@@ -56,6 +63,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _score(argv: list[str]) -> int:
+    arguments = _score_parser().parse_args(argv)
+    from distill.cascade.score_file import save_scores
+    from export.score import score_artifact
+
+    try:
+        scored = score_artifact(
+            arguments.artifact,
+            arguments.data,
+            split=arguments.split,
+            size=arguments.rows,
+            seed=arguments.seed,
+            threads=arguments.threads,
+        )
+    except StillguardError as error:
+        print(f"export score: {error}", file=sys.stderr)
+        return 2
+    save_scores(arguments.out, scored)
+    print(json.dumps({"scores": str(arguments.out), "rows": len(scored), "artifact_hash": scored.artifact_hash}))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -86,6 +115,22 @@ def _parser() -> argparse.ArgumentParser:
         help="int8: keep the FFN's second MatMul of the first N layers in float, for a student refused without (default: 0)",
     )
     add("--replace", action="store_true", help="replace the artefact that is in --out, once the new one is proven")
+    return parser
+
+
+def _score_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export score",
+        description="Run an artefact over labelled texts, as the server does, for `python -m distill cascade`.",
+    )
+    add = parser.add_argument
+    add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
+    add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts")
+    add("--split", default="dev", help="which of its splits (default: dev)")
+    add("--rows", type=_positive, metavar="N", help="how many texts, drawn in balance over sources (default: the whole split)")
+    add("--seed", type=int, default=0, help="of the draw; with the same, `distill label` draws the same texts (default: 0)")
+    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    add("--out", type=Path, required=True, metavar="NPZ", help="the score file to write")
     return parser
 
 

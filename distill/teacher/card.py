@@ -4,13 +4,13 @@ from typing import Any
 
 _HEAD = """# The shipped teacher
 
-A LoRA adapter over {base} that answers ShieldGemma's guard prompt with Yes or No, one category a prompt. It gave the
-student its signals, and judges online what the student is unsure of. Trained by this project; the adapter is under the
-project's licence, the base under its own (Apache-2.0).
+A LoRA adapter over {base} that answers guard prompts in the `{prompt}` form (`server/core/prompt.py`) with Yes or No, one
+category a prompt. It gave the student its signals, and judges online what the student is unsure of. Trained by this
+project; the adapter is under the project's licence, the base under its own (Apache-2.0).
 
-Tuned on {warm_rows:,} texts in the warm phase and {ask_rows:,} in the ask phase (`docs/adr/0001`), rank {rank}, texts cut at
-{max_text_tokens} tokens, English only. It is a 135M model: it ranks well and explains nothing. It was tuned on the shipped
-policy's wording; another wording works, less well than measured.
+Tuned on {rows:,} texts, {epochs} time(s) each, rank {rank}, texts cut at {max_text_tokens} tokens, English only. It is a 135M
+model: it ranks well and explains nothing. In the `title` form it knows a category by its title alone; another wording
+in the policy doesn't change its mind, another title does, less well than measured.
 """
 
 

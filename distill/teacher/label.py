@@ -59,18 +59,9 @@ def label_texts(
     return len(work)
 
 
-def judge_known(
-    judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, *, max_asked: int = 3, max_batch_tokens: int = 4096, seed: int = 0
-) -> np.ndarray:
-    """Margins float32 (N, C) where a label is known, NaN elsewhere: what calibrating and measuring a teacher need.
-
-    At most ``max_asked`` categories of a text are asked: its positives first, then negatives at random.
-    """
-    rng = np.random.default_rng(seed)
-    asked = []
-    for labels in rows.labels:
-        known = [*np.flatnonzero(labels == 1), *rng.permutation(np.flatnonzero(labels == 0))]
-        asked.append(tuple(sorted(int(c) for c in known[:max_asked])))
+def judge_known(judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, *, max_batch_tokens: int = 4096) -> np.ndarray:
+    """Margins float32 (N, C) where a label is known, NaN elsewhere: what calibrating and measuring a teacher need."""
+    asked = [tuple(np.flatnonzero(~np.isnan(labels)).tolist()) for labels in rows.labels]
     margins = np.full(rows.labels.shape, np.nan, dtype=np.float32)
     indices = np.flatnonzero([bool(categories) for categories in asked])
     with tqdm(total=len(indices), desc="judge", unit="text") as progress:
@@ -95,5 +86,5 @@ def judge_batches(judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, indic
     for part in token_budget_batches(sizes, max_batch_tokens):
         batch = encoder.batch([prefixes[j] for j in part], [rows.roles[indices[j]] for j in part], [asked[j] for j in part])
         with torch.inference_mode():
-            margins, hidden, _ = judge.leaves(batch)
+            margins, hidden = judge.leaves(batch)
         yield [int(indices[j]) for j in part], margins.numpy(), hidden.numpy()

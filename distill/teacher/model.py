@@ -17,7 +17,7 @@ from tokenizers import pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from server.core.policy import Policy
-from server.core.prompt import ANSWERS, prompt_prefix, prompt_suffix
+from server.core.prompt import ANSWERS, PromptForm
 from server.core.taxonomy import CATEGORIES
 
 PACKAGED_TEACHER = "smollm2-135m-instruct"
@@ -81,8 +81,8 @@ def _match_llama_cpp(tokenizer, gguf_path: Path) -> None:
 class TreeBatch:
     """B trees, right-padded to T tokens; L leaves (one per asked category) over the whole batch.
 
-    ``leaf_row`` and ``leaf_token`` (both int64, L) say where each leaf's last token is; ``prefix_end`` (int64, B) is
-    each text's last prefix token. ``segments`` is 0 in the prefix, 1.. in the suffixes and −1 in the padding.
+    ``leaf_row`` and ``leaf_token`` (both int64, L) say where each leaf's last token is. ``segments`` is 0 in the prefix, 1.. in
+    the suffixes and −1 in the padding.
     """
 
     input_ids: torch.Tensor
@@ -90,7 +90,6 @@ class TreeBatch:
     segments: torch.Tensor
     leaf_row: torch.Tensor
     leaf_token: torch.Tensor
-    prefix_end: torch.Tensor
 
     def attention_mask(self, dtype: torch.dtype) -> torch.Tensor:
         """Additive (B, 1, T, T): 0 where a token may look, the type's minimum elsewhere. A pad looks at itself only."""
@@ -104,11 +103,12 @@ class TreeBatch:
 class TreeEncoder:
     """Texts and categories to :class:`TreeBatch`; tokens are what a serving engine sees for the whole prompt."""
 
-    def __init__(self, tokenizer, policy: Policy, *, max_text_tokens: int) -> None:
+    def __init__(self, tokenizer, policy: Policy, form: PromptForm, *, max_text_tokens: int) -> None:
         self._tokenizer = tokenizer
+        self._form = form
         self._max_text_tokens = max_text_tokens
         self._suffixes = {
-            (role, index): tokenizer.encode(prompt_suffix(rule, role), add_special_tokens=False)
+            (role, index): tokenizer.encode(form.suffix(rule, role), add_special_tokens=False)
             for role in ("user", "assistant")
             for index, rule in enumerate(policy.rules)
         }
@@ -118,14 +118,13 @@ class TreeEncoder:
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         if len(spans) > self._max_text_tokens:
             text = text[: spans[self._max_text_tokens][0]]
-        return self._tokenizer.encode(prompt_prefix(text, role))
+        return self._tokenizer.encode(self._form.prefix(text, role))
 
     def batch(self, prefixes: Sequence[list[int]], roles: Sequence[str], asked: Sequence[Sequence[int]]) -> TreeBatch:
         """One batch. ``asked[b]`` lists the category indices asked of text b; it may be empty."""
-        ids, positions, segments, leaf_row, leaf_token, prefix_end = [], [], [], [], [], []
+        ids, positions, segments, leaf_row, leaf_token = [], [], [], [], []
         for row, (prefix, role, categories) in enumerate(zip(prefixes, roles, asked, strict=True)):
             row_ids, row_positions, row_segments = list(prefix), list(range(len(prefix))), [0] * len(prefix)
-            prefix_end.append(len(prefix) - 1)
             for branch, category in enumerate(categories, start=1):
                 suffix = self._suffixes[role, category]
                 row_ids += suffix
@@ -143,7 +142,7 @@ class TreeEncoder:
 
         return TreeBatch(
             pad(ids, 0), pad(positions, 0), pad(segments, -1), torch.tensor(leaf_row, dtype=torch.long),
-            torch.tensor(leaf_token, dtype=torch.long), torch.tensor(prefix_end),
+            torch.tensor(leaf_token, dtype=torch.long),
         )  # fmt: skip
 
     def tokens(self, prefix: list[int], role: str, categories: Sequence[int]) -> int:
@@ -167,51 +166,36 @@ class Judge:
     def hidden_size(self) -> int:
         return self.causal_lm.config.hidden_size
 
-    def leaves(self, batch: TreeBatch, *, prefix_layer: int | None = None):
-        """(margins, hidden, prefix states) of a batch.
-
-        Args:
-            prefix_layer: also return the hidden state of this layer at each text's last prefix token.
+    def leaves(self, batch: TreeBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(margins, hidden) of a batch's leaves.
 
         Returns:
             margins float32 (L,): logit(Yes) − logit(No), raw; hidden float32 (L, H): the last layer's state at each
-            leaf, after the final norm; prefix states float32 (B, H) after the final norm, or None.
+            leaf, after the final norm.
         """
+        hidden = self.leaf_states(batch)
+        head = self.causal_lm.lm_head.weight[[self.yes_id, self.no_id]]
+        logits = self._capped(hidden.float() @ head.float().T)
+        return logits[:, 0] - logits[:, 1], hidden.float()
+
+    def leaf_states(self, batch: TreeBatch) -> torch.Tensor:
+        """(L, H) in the model's own type: the last layer's state at each leaf, after the final norm."""
         decoder = self.causal_lm.model
-        dtype = decoder.embed_tokens.weight.dtype
         output = decoder(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask(dtype),
+            attention_mask=batch.attention_mask(decoder.embed_tokens.weight.dtype),
             use_cache=False,
-            output_hidden_states=prefix_layer is not None,
         )
-        hidden = output.last_hidden_state[batch.leaf_row, batch.leaf_token]
-        head = self.causal_lm.lm_head.weight[[self.yes_id, self.no_id]]
-        logits = hidden.float() @ head.float().T
+        return output.last_hidden_state[batch.leaf_row, batch.leaf_token]
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """float32 (L, V): the next token's logits after such states."""
+        return self._capped(self.causal_lm.lm_head(states).float())
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
         softcap = getattr(self.causal_lm.config, "final_logit_softcapping", None)
-        if softcap:
-            logits = torch.tanh(logits / softcap) * softcap
-        prefix_states = None
-        if prefix_layer is not None:
-            states = output.hidden_states[prefix_layer]
-            prefix_states = decoder.norm(states[torch.arange(len(states)), batch.prefix_end]).float()
-        return logits[:, 0] - logits[:, 1], hidden.float(), prefix_states
-
-    def prefix_states(self, batch: TreeBatch, *, layer: int) -> torch.Tensor:
-        """float32 (B, H): the state at each text's last prefix token after ``layer`` layers and the final norm.
-
-        Only those layers run. The batch must have no leaves.
-        """
-        decoder = self.causal_lm.model
-        all_layers = decoder.layers
-        decoder.layers = all_layers[:layer]
-        try:
-            # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
-            states = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-        finally:
-            decoder.layers = all_layers
-        return states[torch.arange(len(states)), batch.prefix_end].float()
+        return torch.tanh(logits / softcap) * softcap if softcap else logits
 
 
 def token_budget_batches(sizes: list[int], max_tokens: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
     """
     from distill.teacher.gguf_adapter import write_gguf_adapter, write_safetensors_adapter
     from distill.teacher.model import PACKAGED_TEACHER, packaged_gguf
-    from distill.teacher.saved import load_calibration, teacher_id
+    from distill.teacher.saved import load_calibration, teacher_form, teacher_id
 
     calibration = load_calibration(str(run))
     if calibration is None:
@@ -46,6 +46,7 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
         name=teacher_id(str(run)),
         base=base,
         base_sha256=file_sha256(packaged_gguf()),
+        form=teacher_form(str(run)),
         policy=policy,
         calibration=calibration,
         metrics={

@@ -1,6 +1,6 @@
 """A tuned teacher on disk: the run folder that ``tune-teacher`` writes and every later verb reads.
 
-tune.json         settings, the base among them
+tune.json         settings, the base and the prompt's form among them
 adapter/          PEFT's folder; absent for a base that judges as it comes (google/shieldgemma-2b)
 calibration.json  Platt per category, once calibrated
 """
@@ -13,6 +13,7 @@ import torch
 
 from distill.teacher.model import Judge, load_base
 from server.core.calibration import Calibration, calibration_from_json
+from server.core.prompt import GUIDELINE, PromptForm, prompt_form
 
 BASE_CALIBRATIONS = Path("runs/calibrations")
 
@@ -29,6 +30,12 @@ def load_judge(teacher: str, *, dtype: torch.dtype = torch.bfloat16) -> Judge:
     # Merged in float32 and rounded once: the adapter costs nothing at judging time.
     model = PeftModel.from_pretrained(model.float(), run / "adapter").merge_and_unload().to(dtype)
     return Judge(model.eval(), tokenizer)
+
+
+def teacher_form(teacher: str) -> PromptForm:
+    """How this teacher is asked: as it was tuned, or with ShieldGemma's template for a base that judges as it comes."""
+    settings = Path(teacher) / "tune.json"
+    return prompt_form(json.loads(settings.read_text())["prompt"]) if settings.exists() else GUIDELINE
 
 
 def teacher_id(teacher: str) -> str:

@@ -1,14 +1,12 @@
 """Fine-tune a language model into a judge: LoRA on guard prompts.
 
-A 135M model learns slowly through the answer token alone, since a prompt is mostly policy. So tuning has two phases:
+Each text is asked about every category whose label is known, as one tree (``distill.teacher.model``). The loss is binary
+cross-entropy on the Yes/No margin, averaged over a text's known labels and then over texts, plus a little of
+−log(P(Yes) + P(No)), which teaches the model that one of the two comes next: a server that lists only the likeliest
+tokens then lists them.
 
-* **warm**: only the text's prefix, only the lower layers, and a throw-away linear head with one logit per category on
-  the prefix's last token. It costs a fifth of a full prompt a text, and puts what the categories need where every
-  suffix can look for it.
-* **ask**: full guard prompts as trees, the loss on the Yes/No margin of each asked category, and the head's loss beside
-  it. Every known positive of a text is asked, and at most ``max_negatives`` of its known negatives.
-
-Unknown labels are never asked. The base is frozen in bfloat16; the adapter's updates are kept in float32.
+The ``title`` prompt makes this cheap enough for a CPU: with ShieldGemma's wording nine tenths of a prompt are policy.
+The base is frozen in bfloat16; the adapter's updates are kept in float32.
 """
 
 import json
@@ -22,29 +20,39 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from tqdm import tqdm
 
-from distill.data import LabelledTexts, balanced_indices
+from distill.data import LabelledTexts
 from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
 from server.core.policy import Policy
-from server.core.taxonomy import CATEGORIES
+from server.core.prompt import TITLE, prompt_form
 
 
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
-    """Rows are texts. Rates are per optimiser step; lengths are the teacher's tokens."""
+    """Rates are per optimiser step; lengths are the teacher's tokens.
+
+    Attributes:
+        prompt: which of ``server.core.prompt.PROMPT_FORMS`` to ask in.
+        max_batch_tokens: padded tokens of one forward and backward pass; a step may take several.
+        answer_weight: of −log(P(Yes) + P(No)) in the loss.
+        compile: fuse each decoder layer with ``torch.compile``: a third faster on CPUs; needs a C++ compiler.
+    """
 
     base: str
-    warm_rows: int = 10_240
-    ask_rows: int = 4_000
-    warm_batch_rows: int = 32
-    ask_batch_rows: int = 16
+    prompt: str = TITLE.name
+    batch_rows: int = 32
     rank: int = 16
     learning_rate: float = 6e-4
-    max_text_tokens: int = 96
-    max_negatives: int = 1
+    epochs: int = 1
+    max_text_tokens: int = 128
     max_batch_tokens: int = 2048
-    head_weight: float = 0.3
+    answer_weight: float = 0.1
     checkpoint_every_s: float = 300.0
+    compile: bool = False
     seed: int = 0
+
+
+_MAY_CHANGE = {"checkpoint_every_s", "compile"}
+"""Settings that a resumed run may have otherwise than the one that it goes on from."""
 
 
 class MasterAdamW:
@@ -76,10 +84,13 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
     lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, lora_dropout=0.0, target_modules="all-linear")
     model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     judge = Judge(model, tokenizer)
-    encoder = TreeEncoder(tokenizer, policy, max_text_tokens=settings.max_text_tokens)
+    encoder = TreeEncoder(tokenizer, policy, prompt_form(settings.prompt), max_text_tokens=settings.max_text_tokens)
+    if settings.compile:
+        for layer in judge.causal_lm.model.layers:
+            layer.compile(dynamic=True)
     _Tuning(settings, judge, encoder, rows, out).run()
     model.save_pretrained(out / "adapter")
-    (out / "tune.json").write_text(json.dumps(asdict(settings), indent=2))
+    (out / "tune.json").write_text(json.dumps(asdict(settings) | {"rows": len(rows)}, indent=2) + "\n")
     return judge
 
 
@@ -89,88 +100,65 @@ class _Tuning:
         self.checkpoint_path = out / "checkpoint.pt"
         self.log_path = out / "tune.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        self.layer = max(1, judge.causal_lm.config.num_hidden_layers * 2 // 3)
-        self.head = torch.nn.Linear(judge.hidden_size, len(CATEGORIES))
-        trainable = [p for p in judge.model.parameters() if p.requires_grad]
-        self.optimiser = MasterAdamW([*trainable, *self.head.parameters()], settings.learning_rate)
-        warm = balanced_indices(rows, settings.warm_rows, settings.seed)
-        ask = balanced_indices(rows, settings.ask_rows, settings.seed + 1)
-        self.steps = [("warm", part) for part in _split(warm, settings.warm_batch_rows)]
-        self.steps += [("ask", part) for part in _split(ask, settings.ask_batch_rows)]
-        self.warm_steps = sum(phase == "warm" for phase, _ in self.steps)
+        self.optimiser = MasterAdamW([p for p in judge.model.parameters() if p.requires_grad], settings.learning_rate)
+        self.asked = [np.flatnonzero(~np.isnan(labels)).tolist() for labels in rows.labels]
+        known = np.flatnonzero([bool(categories) for categories in self.asked])
+        rng = np.random.default_rng(settings.seed)
+        order = np.concatenate([rng.permutation(known) for _ in range(settings.epochs)])
+        self.steps = [order[start : start + settings.batch_rows] for start in range(0, len(order), settings.batch_rows)]
         self.done = 0
-        self.negatives = np.random.default_rng(settings.seed + 2)
 
     def run(self) -> None:
         self._resume()
         saved_at = time.monotonic()
-        smoothed: dict[str, float] = {}
+        smoothed = None
         progress = tqdm(self.steps[self.done :], initial=self.done, total=len(self.steps), desc="tune-teacher", unit="step")
         with self.log_path.open("a", buffering=1) as log:
-            for phase, indices in progress:
-                loss = self._warm(indices) if phase == "warm" else self._ask(indices)
+            for indices in progress:
+                loss = self._accumulate(indices)
                 self.optimiser.step(self._learning_rate())
                 self.done += 1
-                smoothed[phase] = loss if phase not in smoothed else 0.98 * smoothed[phase] + 0.02 * loss
-                progress.set_postfix(phase=phase, loss=f"{smoothed[phase]:.3f}")
-                log.write(json.dumps({"step": self.done, "phase": phase, "loss": loss}) + "\n")
+                smoothed = loss if smoothed is None else 0.98 * smoothed + 0.02 * loss
+                progress.set_postfix(loss=f"{smoothed:.3f}")
+                log.write(json.dumps({"step": self.done, "loss": loss}) + "\n")
                 if time.monotonic() - saved_at > self.settings.checkpoint_every_s:
                     self._save()
                     saved_at = time.monotonic()
         self._save()
 
     def _learning_rate(self) -> float:
-        """Per phase: warm-up over 3 %, then linear to a third (warm) or to zero (ask)."""
-        in_ask = self.done >= self.warm_steps
-        first, count = (self.warm_steps, len(self.steps) - self.warm_steps) if in_ask else (0, self.warm_steps)
-        fraction = (self.done - first + 1) / count
-        final = 0.0 if in_ask else 1 / 3
-        return self.settings.learning_rate * min(fraction / 0.03, 1 - (1 - final) * fraction)
+        """Warm-up over the first 3 %, then linear to zero."""
+        fraction = (self.done + 1) / len(self.steps)
+        return self.settings.learning_rate * min(fraction / 0.03, 1 - fraction)
 
-    def _warm(self, indices: np.ndarray) -> float:
+    def _accumulate(self, indices: np.ndarray) -> float:
+        """Add one step's gradients; returns its mean loss on the margins."""
         total = 0.0
-        for part in self._microbatches(indices, [()] * len(indices)):
-            rows, batch, _ = part
-            logits = self.head(self.judge.prefix_states(batch, layer=self.layer))
-            loss = _masked_bce(logits, self.rows.labels[rows]) * len(rows) / len(indices)
-            loss.backward()
-            total += loss.item()
-        return total
-
-    def _ask(self, indices: np.ndarray) -> float:
-        asked = [self._choose_categories(self.rows.labels[i]) for i in indices]
-        leaves = sum(map(len, asked))
-        total = 0.0
-        for rows, batch, categories in self._microbatches(indices, asked):
-            margins, _, prefix_states = self.judge.leaves(batch, prefix_layer=self.layer)
-            targets = torch.tensor([self.rows.labels[i][c] for i, cs in zip(rows, categories, strict=True) for c in cs])
-            ask_loss = F.binary_cross_entropy_with_logits(margins, targets, reduction="sum") / leaves
-            head_loss = _masked_bce(self.head(prefix_states), self.rows.labels[rows]) * len(rows) / len(indices)
-            (ask_loss + self.settings.head_weight * head_loss).backward()
+        for rows, batch in self._microbatches(indices):
+            logits = self.judge.logits(self.judge.leaf_states(batch))
+            yes, no = logits[:, self.judge.yes_id], logits[:, self.judge.no_id]
+            target = torch.tensor([self.rows.labels[i][c] for i in rows for c in self.asked[i]])
+            weight = torch.tensor([1 / len(self.asked[i]) for i in rows for _ in self.asked[i]]) / len(indices)
+            ask_loss = (F.binary_cross_entropy_with_logits(yes - no, target, reduction="none") * weight).sum()
+            answer_loss = ((logits.logsumexp(1) - torch.logaddexp(yes, no)) * weight).sum()
+            (ask_loss + self.settings.answer_weight * answer_loss).backward()
             total += ask_loss.item()
         return total
 
-    def _choose_categories(self, labels: np.ndarray) -> list[int]:
-        negatives = self.negatives.permutation(np.flatnonzero(labels == 0))[: self.settings.max_negatives]
-        return sorted([*np.flatnonzero(labels == 1).tolist(), *negatives.tolist()])
-
-    def _microbatches(self, indices: np.ndarray, asked: list):
+    def _microbatches(self, indices: np.ndarray):
         """Parts of a step, sorted by length, each within ``max_batch_tokens`` padded tokens."""
-        texts = [
-            (i, self.encoder.prefix(self.rows.texts[i], self.rows.roles[i]), self.rows.roles[i], categories)
-            for i, categories in zip(indices, asked, strict=True)
-        ]
-        sizes = [self.encoder.tokens(prefix, role, categories) for _, prefix, role, categories in texts]
+        roles, asked = [self.rows.roles[i] for i in indices], [self.asked[i] for i in indices]
+        prefixes = [self.encoder.prefix(self.rows.texts[i], role) for i, role in zip(indices, roles, strict=True)]
+        sizes = [self.encoder.tokens(*tree) for tree in zip(prefixes, roles, asked, strict=True)]
         for part in token_budget_batches(sizes, self.settings.max_batch_tokens):
-            rows, prefixes, roles, categories = zip(*(texts[j] for j in part), strict=True)
-            yield list(rows), self.encoder.batch(prefixes, roles, categories), categories
+            trees = zip(*((prefixes[j], roles[j], asked[j]) for j in part), strict=True)
+            yield [int(indices[j]) for j in part], self.encoder.batch(*trees)
 
     def _save(self) -> None:
         state = {
             "done": self.done,
             "masters": self.optimiser.masters,
             "adamw": self.optimiser.adamw.state_dict(),
-            "negatives": self.negatives.bit_generator.state,
             "settings": asdict(self.settings),
         }
         partial = self.checkpoint_path.with_suffix(".partial")
@@ -181,7 +169,7 @@ class _Tuning:
         if not self.checkpoint_path.exists():
             return
         state = torch.load(self.checkpoint_path, weights_only=True)
-        changed = [k for k, v in asdict(self.settings).items() if state["settings"].get(k) != v and k != "checkpoint_every_s"]
+        changed = [k for k, v in asdict(self.settings).items() if state["settings"].get(k) != v and k not in _MAY_CHANGE]
         if changed:
             raise ValueError(f"{self.checkpoint_path} was made with other settings ({', '.join(changed)}): use another --out")
         with torch.no_grad():
@@ -191,17 +179,4 @@ class _Tuning:
                 master.copy_(saved)
                 parameter.copy_(saved)
         self.optimiser.adamw.load_state_dict(state["adamw"])
-        self.negatives.bit_generator.state = state["negatives"]
         self.done = state["done"]
-
-
-def _split(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def _masked_bce(logits: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
-    """Mean over known labels of each text, then over texts: a text with eight labels weighs as one with one."""
-    target = torch.from_numpy(labels)
-    known = ~torch.isnan(target)
-    loss = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(target), reduction="none") * known
-    return (loss.sum(1) / known.sum(1).clamp(min=1)).mean()

@@ -16,9 +16,9 @@ from server.core.artifact import file_sha256, read_json, verify_files
 from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
 from server.core.errors import ArtifactError, ConfigurationError
 from server.core.policy import Policy
-from server.core.prompt import prompt_hash
+from server.core.prompt import PromptForm, prompt_form
 
-SCHEMA = 1
+SCHEMA = 2
 TEACHER_MANIFEST = "teacher.json"
 ADAPTER_GGUF = "adapter.gguf"
 ADAPTER_SAFETENSORS = "adapter.safetensors"
@@ -35,7 +35,8 @@ class TeacherManifest:
         name: for people, metrics and the student's provenance.
         base: the base model's name.
         base_sha256: of the base's GGUF as it was packaged, before it is rewritten for serving.
-        prompt_hash: ``server.core.prompt.prompt_hash`` of the policy that the adapter was tuned on.
+        prompt: the form that it is asked in, one of ``server.core.prompt.PROMPT_FORMS``.
+        prompt_hash: that form's hash of the policy that the adapter was tuned on.
         calibration: margin → score, per category.
         metrics: what was measured, on which split.
         files: SHA-256 (hex) of each file beside the manifest.
@@ -44,15 +45,21 @@ class TeacherManifest:
     name: str
     base: str
     base_sha256: str
+    prompt: str
     prompt_hash: str
     calibration: Calibration
     metrics: dict[str, Any]
     files: dict[str, str]
     schema: int = SCHEMA
 
+    @property
+    def form(self) -> PromptForm:
+        """How to ask it."""
+        return prompt_form(self.prompt)
+
     def is_tuned_on(self, policy: Policy) -> bool:
-        """Whether the adapter was tuned on this policy's wording. If not it still answers, less well than measured."""
-        return prompt_hash(policy) == self.prompt_hash
+        """Whether the adapter was tuned on what this policy shows it. If not it still answers, less well than measured."""
+        return self.form.hash(policy) == self.prompt_hash
 
     def to_json(self) -> str:
         record = asdict(self) | {"calibration": calibration_to_json(self.calibration)}
@@ -65,6 +72,7 @@ def write_teacher_manifest(
     name: str,
     base: str,
     base_sha256: str,
+    form: PromptForm,
     policy: Policy,
     calibration: Calibration,
     metrics: dict[str, Any],
@@ -74,7 +82,8 @@ def write_teacher_manifest(
         name=name,
         base=base,
         base_sha256=base_sha256,
-        prompt_hash=prompt_hash(policy),
+        prompt=form.name,
+        prompt_hash=form.hash(policy),
         calibration=calibration,
         metrics=metrics,
         files={file: file_sha256(folder / file) for file in FILES},
@@ -99,9 +108,10 @@ def _parse(folder: Path) -> TeacherManifest:
     try:
         record["calibration"] = calibration_from_json(record["calibration"])
         manifest = TeacherManifest(**record)
+        prompt_form(manifest.prompt)
     except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
         raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is malformed: {error}") from None
-    texts = (manifest.name, manifest.base, manifest.base_sha256, manifest.prompt_hash)
+    texts = (manifest.name, manifest.base, manifest.base_sha256, manifest.prompt, manifest.prompt_hash)
     if not all(isinstance(text, str) for text in texts) or not isinstance(manifest.files, dict):
         raise ArtifactError(f"teacher {folder}: {TEACHER_MANIFEST} is malformed: a name, a hash or the files' list")
     if manifest.schema != SCHEMA:

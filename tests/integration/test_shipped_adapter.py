@@ -20,10 +20,11 @@ from distill.teacher.model import PACKAGED_TEACHER, Judge, TreeEncoder, load_bas
 from server.core.calibration import IDENTITY
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
-from server.core.teacher_manifest import ADAPTER_GGUF, ADAPTER_SAFETENSORS, DEFAULT_TEACHER_FOLDER
+from server.core.teacher_manifest import ADAPTER_GGUF, ADAPTER_SAFETENSORS, DEFAULT_TEACHER_FOLDER, load_teacher_manifest
 from server.teacher.base_model import default_cache_dir, ensure_q8_base
 from server.teacher.embedded import EmbeddedTeacher
 
+FORM = load_teacher_manifest(DEFAULT_TEACHER_FOLDER).form
 TEXTS = int(os.environ.get("ADAPTER_TEXTS", "16"))
 
 
@@ -58,7 +59,7 @@ def asked() -> LabelledTexts:
 async def served_margins(asked: LabelledTexts) -> np.ndarray:
     rules = dict(zip(CATEGORIES, load_policies()["default"].rules, strict=True))
     teacher = EmbeddedTeacher(
-        ensure_q8_base(default_cache_dir()), lora=DEFAULT_TEACHER_FOLDER / ADAPTER_GGUF, calibration=IDENTITY
+        ensure_q8_base(default_cache_dir()), lora=DEFAULT_TEACHER_FOLDER / ADAPTER_GGUF, calibration=IDENTITY, form=FORM
     )
     await teacher.start()
     try:
@@ -66,7 +67,7 @@ async def served_margins(asked: LabelledTexts) -> np.ndarray:
         margins = np.full(asked.labels.shape, np.nan)
         for row, text in enumerate(asked.texts):
             wanted = {c: rules[c] for i, c in enumerate(CATEGORIES) if not np.isnan(asked.labels[row, i])}
-            scores = await teacher.judge(text, asked.roles[row], wanted, deadline=time.monotonic() + 60)
+            scores = (await teacher.judge(text, asked.roles[row], wanted, deadline=time.monotonic() + 60)).scores
             for category, score in scores.items():
                 margins[row, CATEGORIES.index(category)] = math.log(score) - math.log1p(-score)
     finally:
@@ -76,7 +77,7 @@ async def served_margins(asked: LabelledTexts) -> np.ndarray:
 
 async def test_margins_agree_between_transformers_and_the_served_engine(asked):
     judge = shipped_judge()
-    encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], max_text_tokens=256)
+    encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], FORM, max_text_tokens=256)
     tuned = judge_known(judge, encoder, asked)
     served = await served_margins(asked)
     known = ~np.isnan(tuned)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from server.core.policy import load_policies
-from server.core.prompt import guard_prompt, prompt_prefix
+from server.core.prompt import PROMPT_FORMS
 from server.core.taxonomy import ROLES
 from tests.unit.teacher.llama_server import llama_server
 
@@ -65,14 +65,15 @@ def tokenize():
         yield ask
 
 
+@pytest.mark.parametrize("form", PROMPT_FORMS.values(), ids=PROMPT_FORMS)
 @pytest.mark.parametrize("role", ROLES)
-def test_prompts_have_the_same_tokens_and_no_control_tokens(tokenizer, tokenize, role):
+def test_prompts_have_the_same_tokens_and_no_control_tokens(tokenizer, tokenize, role, form):
     for text in [*TEXTS, *random_texts(150)]:
-        prompt = guard_prompt(text, role, RULE)
+        prompt = form.prompt(text, role, RULE)
         tokens = tokenize(prompt)
         assert tokens == tokenizer.encode(prompt), repr(text)
         assert not set(tokens) & set(CONTROL_TOKENS), repr(text)
-        prefix = prompt_prefix(text, role)
+        prefix = form.prefix(text, role)
         assert tokens[: len(tokenize(prefix))] == tokenize(prefix), repr(text)
 
 

@@ -7,7 +7,7 @@ import pytest
 from server.core.calibration import IDENTITY, Platt
 from server.core.errors import ArtifactError
 from server.core.policy import load_policies
-from server.core.prompt import prompt_hash
+from server.core.prompt import GUIDELINE, TITLE
 from server.core.teacher_manifest import TEACHER_MANIFEST, load_teacher_manifest, write_teacher_manifest
 
 POLICY = load_policies()["default"]
@@ -23,6 +23,7 @@ def folder(tmp_path):
         name="stillguard-teacher-135m",
         base="SmolLM2-135M-Instruct",
         base_sha256="ab" * 32,
+        form=TITLE,
         policy=POLICY,
         calibration=CALIBRATION,
         metrics={"dev": {"auroc": 0.9}},
@@ -39,7 +40,8 @@ def test_what_is_written_is_read_back(folder):
     manifest = load_teacher_manifest(folder)
     assert manifest.name == "stillguard-teacher-135m"
     assert manifest.base_sha256 == "ab" * 32
-    assert manifest.prompt_hash == prompt_hash(POLICY)
+    assert manifest.form is TITLE
+    assert manifest.prompt_hash == TITLE.hash(POLICY) != GUIDELINE.hash(POLICY)
     assert manifest.calibration == CALIBRATION
     assert manifest.metrics == {"dev": {"auroc": 0.9}}
     assert manifest.files["adapter.gguf"] == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
@@ -79,11 +81,13 @@ def test_not_json(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 1}, "schema 1"),
         ({"calibration": {}}, "malformed"),
         ({"calibration": None}, "malformed"),
         ({"surprise": 1}, "surprise"),
         ({"prompt_hash": None}, "malformed"),
+        ({"prompt": "rhyme"}, "unknown prompt form 'rhyme'"),
+        ({"prompt": None}, "malformed"),
         ({"base_sha256": 7}, "malformed"),
         ({"files": []}, "malformed"),
         ({"files": {"adapter.gguf": "x"}}, "corrupt"),

@@ -12,6 +12,7 @@ from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_ba
 from distill.teacher.saved import load_judge
 from distill.teacher.tune import MasterAdamW, TuneSettings, tune_teacher
 from server.core.policy import load_policies
+from server.core.prompt import TITLE
 from server.core.taxonomy import CATEGORIES
 
 HATE = CATEGORIES.index("hate")
@@ -25,12 +26,12 @@ def rows(n=64):
 
 
 def settings(base, **changes):
-    values = {"warm_rows": 64, "ask_rows": 64, "rank": 4, "learning_rate": 2e-2, "max_batch_tokens": 4096}
+    values = {"rank": 4, "learning_rate": 2e-2, "epochs": 2, "max_batch_tokens": 4096}
     return TuneSettings(base=str(base), **(values | changes))
 
 
 def hate_margins(judge):
-    encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], max_text_tokens=96)
+    encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], TITLE, max_text_tokens=96)
     return judge_known(judge, encoder, rows())[:, HATE]
 
 
@@ -78,9 +79,33 @@ def test_a_killed_run_resumes_to_the_same_adapter(tiny_gemma, tmp_path, monkeypa
 
 def test_other_settings_do_not_continue_a_run(tiny_gemma, tmp_path):
     policy = load_policies()["default"]
-    tune_teacher(settings(tiny_gemma, warm_rows=32, ask_rows=16), rows(), policy, tmp_path)
+    tune_teacher(settings(tiny_gemma), rows(), policy, tmp_path)
     with pytest.raises(ValueError, match="rank"):
-        tune_teacher(settings(tiny_gemma, warm_rows=32, ask_rows=16, rank=8), rows(), policy, tmp_path)
+        tune_teacher(settings(tiny_gemma, rank=8), rows(), policy, tmp_path)
+
+
+def test_unknown_labels_are_never_asked(tiny_gemma, tmp_path):
+    """Rows with no known label are left out, and of the others only the known categories are asked."""
+    known = rows(8)
+    unlabelled = LabelledTexts(["who knows"] * 8, ["user"] * 8, np.full((8, 8), np.nan, np.float32), known.datasets)
+    tune_teacher(settings(tiny_gemma, epochs=1, batch_rows=4), known + unlabelled, load_policies()["default"], tmp_path)
+    assert len((tmp_path / "tune.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_answers_become_likely(tiny_gemma, tmp_path):
+    """A server that lists only the likeliest tokens must list Yes and No."""
+    policy = load_policies()["default"]
+
+    def answer_mass(judge):
+        encoder = TreeEncoder(judge.tokenizer, policy, TITLE, max_text_tokens=96)
+        batch = encoder.batch([encoder.prefix("a lovely thing", "user")], ["user"], [(HATE,)])
+        with torch.inference_mode():
+            chances = judge.logits(judge.leaf_states(batch)).softmax(-1)[0]
+        return (chances[judge.yes_id] + chances[judge.no_id]).item()
+
+    before = answer_mass(Judge(*load_base(str(tiny_gemma), dtype=torch.bfloat16)))
+    tune_teacher(settings(tiny_gemma, answer_weight=1.0, epochs=8), rows(), policy, tmp_path)
+    assert answer_mass(load_judge(str(tmp_path))) > 5 * before
 
 
 def test_small_updates_survive_bfloat16():

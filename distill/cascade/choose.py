@@ -1,0 +1,159 @@
+"""Thresholds and unsure bands for a stated aim and a stated target, on dev."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from distill.cascade.aims import Aim, Threshold, choose_thresholds
+from distill.cascade.bands import FLOORS, bands_at, doubts, floor_for_budget, is_escalated
+from distill.cascade.guarantees import controlled_risk, furthest_rejected, selective_p_value
+from distill.cascade.opinions import Opinions, is_labelled, is_wrong
+from server.core.taxonomy import CATEGORIES
+
+_PRIOR_COST = 5.0
+"""How much of the common advantage each category is given before its own labels speak, in units of a miss at t = 0."""
+_START_SHARES = (0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the bands are chosen for.
+
+    Attributes:
+        kind: ``budget`` bounds the share of traffic that is escalated, on these texts; ``joint-risk`` bounds the expected
+            P(wrong and not escalated); ``selective-risk`` bounds P(wrong | not escalated) with probability 1 − ``delta``.
+        value: in (0, 1).
+        delta: in (0, 1); the selective risk's only.
+    """
+
+    kind: Literal["budget", "joint-risk", "selective-risk"]
+    value: float
+    delta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 < self.value < 1 and 0 < self.delta < 1):
+            raise ValueError(f"{self.kind} {self.value:g} and delta {self.delta:g} must lie between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``floor`` is the family's parameter (:mod:`distill.cascade.bands`); ``advantage`` is (C,), ``bands`` (C, 2)."""
+
+    thresholds: tuple[Threshold, ...]
+    advantage: np.ndarray
+    floor: float
+
+    @property
+    def block_at(self) -> np.ndarray:
+        return np.array([threshold.block_at for threshold in self.thresholds])
+
+    @property
+    def bands(self) -> np.ndarray:
+        return bands_at(self.floor, self.block_at, self.advantage)
+
+    def policy_numbers(self) -> dict[str, dict[str, Any]]:
+        """``block_at`` and ``unsure`` by category, as :func:`distill.policy_file.write_numbers` takes them."""
+        bands = [(low, high) for low, high in self.bands.tolist()]
+        return {
+            "block_at": dict(zip(CATEGORIES, self.block_at.tolist(), strict=True)),
+            "unsure": dict(zip(CATEGORIES, bands, strict=True)),
+        }
+
+
+def choose_without_teacher(scores: np.ndarray, labels: np.ndarray, *, budget: float) -> Choice:
+    """Best-F1 thresholds, and the widest bands within the budget, as if the teacher were equally good at every category.
+
+    Args:
+        scores: (N, C), calibrated.
+        labels: (N, C) with 1, 0 or NaN.
+        budget: share of these texts in (0, 1).
+    """
+    weights, equally = np.ones(len(scores)), np.ones(len(CATEGORIES))
+    thresholds = tuple(choose_thresholds(Aim("best-f1"), scores, labels, weights))
+    block_at = np.array([threshold.block_at for threshold in thresholds])
+    keeps_block = np.zeros(len(scores), dtype=bool)
+    floor = floor_for_budget(scores, block_at, equally, keeps_block, budget=budget, weights=weights)
+    return Choice(thresholds, equally, floor)
+
+
+def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
+    """The widest bands within a budget, or the narrowest that keep a promise.
+
+    A budget is spent where the teacher was seen to mend something, and all of dev is used. A promise is about the
+    student's own mistakes: every category has the same advantage, one half of dev chooses the thresholds, and the other
+    half certifies the bands, since the bounds hold only for choices that its labels had no part in.
+
+    Raises:
+        ValueError: too few texts for the promise.
+    """
+    if target.kind == "budget":
+        thresholds = choose_thresholds(aim, dev.student, dev.fit_labels, dev.weights)
+        block_at = np.array([threshold.block_at for threshold in thresholds])
+        advantage = teacher_advantage(dev, block_at)
+        floor = floor_for_budget(dev.student, block_at, advantage, dev.keeps_block, budget=target.value, weights=dev.weights)
+        return Choice(tuple(thresholds), advantage, floor)
+    choosing, certifying = dev.halves()
+    thresholds = choose_thresholds(aim, choosing.student, choosing.fit_labels, choosing.weights)
+    block_at = np.array([threshold.block_at for threshold in thresholds])
+    certifying = certifying.take(is_labelled(certifying.labels))
+    find = _floor_for_joint_risk if target.kind == "joint-risk" else _floor_for_selective_risk
+    floor = find(choosing, certifying, block_at, target) if len(certifying) else None
+    if floor is None:
+        raise ValueError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
+    return Choice(tuple(thresholds), np.ones(len(CATEGORIES)), floor)
+
+
+def teacher_advantage(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
+    """float (C,) in [0, 1]: the share of the student's cost that asking the teacher takes away, near the threshold.
+
+    Cost as in :mod:`distill.cascade.bands`; each text counts by the student's doubt about it, and a category with few
+    labels leans on all categories together.
+    """
+    known = ~(np.isnan(opinions.labels) | np.isnan(opinions.teacher))
+    weight = doubts(opinions.student, block_at) * opinions.weights[:, None] * known
+    before = (weight * costs(opinions.student, opinions.labels, block_at)).sum(axis=0)
+    after = (weight * costs(opinions.teacher, opinions.labels, block_at)).sum(axis=0)
+    common = (before - after).sum() / max(before.sum(), 1e-12)
+    return np.clip((before - after + _PRIOR_COST * common) / (before + _PRIOR_COST), 0.0, 1.0)
+
+
+def costs(scores: np.ndarray, labels: np.ndarray, block_at: np.ndarray) -> np.ndarray:
+    """(N, C): 1 − t for a miss, t for a false block, 0 for what is right, unknown or unanswered."""
+    missed = (labels == 1) & (scores < block_at)
+    false_block = (labels == 0) & (scores >= block_at)
+    return missed * (1 - block_at) + false_block * block_at
+
+
+def _floor_for_joint_risk(choosing: Opinions, certifying: Opinions, block_at: np.ndarray, target: Target) -> float | None:
+    """The highest floor that keeps the bound.
+
+    A text counts as lost at a floor if it is lost there or at a lower one, down to the floor at which the choosing half
+    loses least: so its loss can only fall as bands widen, though a text may be withheld from the teacher under wide bands.
+    """
+    losses = _kept(choosing, block_at) & is_wrong(choosing.student, choosing.labels, block_at)
+    risk = (losses @ choosing.weights).round(9)
+    widest = int(np.flatnonzero(risk == risk.min())[-1])
+    lost = _kept(certifying, block_at) & is_wrong(certifying.student, certifying.labels, block_at)
+    lost_from_here = np.logical_or.accumulate(lost[widest::-1])[::-1]
+    for row, floor in zip(lost_from_here, FLOORS, strict=False):
+        if controlled_risk(row, certifying.weights) <= target.value:
+            return float(floor)
+    return None
+
+
+def _floor_for_selective_risk(choosing: Opinions, certifying: Opinions, block_at: np.ndarray, target: Target) -> float | None:
+    """The highest floor that Learn then Test reaches, from starts at fixed shares of kept traffic in the choosing half."""
+    kept, wrong = _kept(certifying, block_at)[::-1], is_wrong(certifying.student, certifying.labels, block_at)
+    p_values = [selective_p_value(wrong[row], certifying.weights[row], alpha=target.value) for row in kept]
+    shares = _kept(choosing, block_at)[::-1].mean(axis=1)
+    starts = [int(np.argmax(shares >= share)) for share in _START_SHARES if shares.max() >= share]
+    reached = furthest_rejected(p_values, starts, delta=target.delta)
+    return None if reached is None else float(FLOORS[::-1][reached])
+
+
+def _kept(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
+    """bool (floors, N): the texts that stay with the student, from no bands to the widest."""
+    everyone = np.ones(len(block_at))
+    bands = [bands_at(floor, block_at, everyone) for floor in FLOORS]
+    return ~np.stack([is_escalated(opinions.student, block_at, ends, opinions.keeps_block) for ends in bands])

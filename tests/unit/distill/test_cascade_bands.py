@@ -1,0 +1,147 @@
+"""Bands over arrays decide as the server does, are nested, and never overspend a budget."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from distill.cascade.bands import (
+    FLOORS,
+    asked,
+    bands_at,
+    doubts,
+    floor_for_budget,
+    is_escalated,
+    served_scores,
+    text_doubts,
+)
+from distill.cascade.choose import choose_without_teacher
+from server.cascade import Opinion, may_clear
+from server.core.policy import load_policies
+from server.core.taxonomy import CATEGORIES
+from server.core.types import Escalation
+from server.verdict import decide
+from tests.unit.distill.cascade_world import JAILBREAK, C, world
+
+PERMILLE = st.integers(1, 999).map(lambda n: n / 1000)
+SCORES = arrays(float, (20, C), elements=st.integers(0, 1000).map(lambda n: n / 1000))
+BLOCK_AT = arrays(float, C, elements=PERMILLE)
+ADVANTAGE = arrays(float, C, elements=st.sampled_from([0.0, 0.3, 0.7, 1.0]))
+FLOOR = st.sampled_from(list(FLOORS))
+KEEPS = arrays(bool, 20)
+NEVER = np.zeros(20, dtype=bool)
+
+
+def policy_of(block_at, bands):
+    policy = load_policies()["default"]
+    numbers = zip(policy.rules, block_at.tolist(), bands.tolist(), strict=True)
+    return replace(policy, rules=tuple(replace(r, block_at=t, unsure=(low, high)) for r, t, (low, high) in numbers))
+
+
+@settings(deadline=None)
+@given(st.tuples(SCORES, SCORES), BLOCK_AT, ADVANTAGE, FLOOR, KEEPS)
+def test_arrays_decide_as_the_server_does(both, block_at, advantage, floor, is_disguised):
+    student, teacher = both
+    bands = bands_at(floor, block_at, advantage)
+    policy = policy_of(block_at, bands)
+    questions = asked(student, block_at, bands, is_disguised)
+    served = served_scores(student, teacher, questions)
+    for i in range(len(student)):
+        scores = dict(zip(CATEGORIES, student[i].tolist(), strict=True))
+        opinion = Opinion("user", scores, 1, 1, bool(is_disguised[i]), lambda category: "")
+        may_ask = may_clear(opinion, policy) or not policy.violated(scores)
+        unsure = policy.unsure(scores) if may_ask else ()
+        assert tuple(name for name, is_asked in zip(CATEGORIES, questions[i], strict=True) if is_asked) == unsure
+        answers = {name: float(teacher[i, CATEGORIES.index(name)]) for name in unsure}
+        escalation = Escalation("answered", 0.0, answers, {}) if unsure else None
+        result = decide(policy, scores, escalation, windows=1, scanned_chars=1)
+        assert result.scores == dict(zip(CATEGORIES, served[i].tolist(), strict=True))
+        assert (result.verdict == "block") == bool((served[i] >= block_at).any())
+
+
+@settings(deadline=None)
+@given(SCORES, BLOCK_AT, ADVANTAGE, FLOOR, FLOOR)
+def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_model(scores, block_at, advantage, one, other):
+    scores[:, JAILBREAK] = -1.0
+    narrow, wide = (bands_at(floor, block_at, advantage) for floor in sorted((one, other), reverse=True))
+    assert (wide[:, 0] <= narrow[:, 0]).all()
+    assert (wide[:, 1] >= narrow[:, 1]).all()
+    assert (is_escalated(scores, block_at, wide, NEVER) >= is_escalated(scores, block_at, narrow, NEVER)).all()
+
+
+def test_the_family_runs_from_nothing_to_everything_and_holds_the_threshold():
+    block_at, advantage = np.linspace(0.05, 0.95, C), np.array([1.0] * (C - 1) + [0.0])
+    nothing, everything = bands_at(1.0, block_at, advantage), bands_at(0.0, block_at, advantage)
+    assert (nothing[:, 0] == nothing[:, 1]).all()
+    assert (everything[:-1] == [0.0, 1.0]).all()
+    assert everything[-1, 0] == everything[-1, 1], "no band where the teacher is of no use"
+    half = bands_at(0.5, np.full(C, 0.4), np.ones(C))
+    np.testing.assert_allclose(half, [[0.2, 0.7]] * C)
+
+
+def test_doubt_is_one_at_the_threshold_and_falls_to_nought_at_both_ends():
+    scores = np.array([[0.0, 0.1, 0.2, 0.6, 1.0]]).T
+    np.testing.assert_allclose(doubts(scores, np.array([0.2])).ravel(), [0, 0.5, 1, 0.5, 0])
+
+
+def test_a_texts_doubt_is_the_floor_at_which_it_is_escalated():
+    opinions = world(300, disguised=0.2)
+    rng = np.random.default_rng(1)
+    block_at, advantage = rng.integers(50, 950, C) / 1000, rng.random(C)
+    doubt = text_doubts(opinions.student, block_at, advantage, opinions.keeps_block)
+    for floor in (0.9, 0.5, 0.2, 0.1):  # no jailbreak score of this world is unsure at these
+        escalated = is_escalated(opinions.student, block_at, bands_at(floor, block_at, advantage), opinions.keeps_block)
+        unrounded = np.abs(doubt - floor) > 0.02  # the ends of bands are rounded to three decimals
+        assert (escalated == (doubt >= floor))[unrounded].all()
+        assert unrounded.mean() > 0.8
+
+
+def test_a_text_that_may_be_speaking_to_a_model_or_hides_what_it_says_keeps_its_block():
+    block_at = np.full(C, 0.5)
+    bands = np.array([[0.4, 0.6]] * C)
+    blocked, calm = np.full((1, C), 0.45), np.full((1, C), 0.45)
+    blocked[0, 0], blocked[:, JAILBREAK], calm[:, JAILBREAK] = 0.55, 0.39, 0.39
+    suspect = np.where(np.arange(C) == JAILBREAK, 0.41, blocked)
+    never, always = np.array([False]), np.array([True])
+    assert is_escalated(blocked, block_at, bands, never).all()
+    assert not is_escalated(blocked, block_at, bands, always).any()
+    assert not is_escalated(suspect, block_at, bands, never).any()
+    assert is_escalated(calm, block_at, bands, always).all(), "what isn't blocked may be raised by anyone"
+
+
+def test_one_unanswered_question_leaves_the_text_to_the_student():
+    student, teacher = np.full((2, C), 0.5), np.full((2, C), 0.9)
+    teacher[1, 3] = np.nan
+    served = served_scores(student, teacher, np.ones((2, C), dtype=bool))
+    assert served.tolist() == [[0.9] * C, [0.5] * C]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.001, 0.9), st.integers(0, 5), BLOCK_AT)
+def test_a_budget_is_never_exceeded_and_the_next_floor_would(budget, seed, block_at):
+    opinions = world(300, seed=seed, disguised=0.1)
+    weights = np.random.default_rng(seed).random(300) + 0.1
+    advantage = np.ones(C)
+    floor = floor_for_budget(opinions.student, block_at, advantage, opinions.keeps_block, budget=budget, weights=weights)
+
+    def share(at):
+        bands = bands_at(at, block_at, advantage)
+        return np.average(is_escalated(opinions.student, block_at, bands, opinions.keeps_block), weights=weights)
+
+    assert share(floor) <= budget
+    if floor > 0:
+        assert share(FLOORS[np.flatnonzero(floor == FLOORS)[0] + 1]) > budget
+
+
+def test_without_a_teacher_the_budget_is_spent_around_the_best_f1():
+    opinions = world(4000)
+    choice = choose_without_teacher(opinions.student, opinions.labels, budget=0.1)
+    escalated = is_escalated(opinions.student, choice.block_at, choice.bands, opinions.keeps_block).mean()
+    assert 0.08 < escalated <= 0.1
+    numbers = choice.policy_numbers()
+    assert list(numbers["block_at"]) == list(CATEGORIES)
+    assert all(low < numbers["block_at"][name] < high for name, (low, high) in numbers["unsure"].items())
+    assert numbers["unsure"]["hate"] == pytest.approx(choice.bands[1])
