@@ -1,0 +1,1 @@
+"""What the server does under load, measured through HTTP. Imports nothing of ours."""

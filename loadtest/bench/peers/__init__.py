@@ -1,0 +1,1 @@
+"""Servers that somebody would pick instead, each in an environment of its own."""
