@@ -8,15 +8,21 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TextIO
 
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
 _FRAMES = 8
+_fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
 
 
 class JsonFormatter(logging.Formatter):
-    """One record as one line of JSON: ``time``, ``level``, ``logger``, ``event``, then the fields of ``extra``."""
+    """One record as one line of JSON: ``time``, ``level``, ``logger``, ``event``, then the fields of :func:`log_fields` and
+    of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -26,10 +32,21 @@ class JsonFormatter(logging.Formatter):
             # asyncio and others add reprs of tasks and exceptions on the lines after the first.
             "event": record.getMessage().partition("\n")[0],
         }
+        line |= _fields.get()
         line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
         if record.exc_info and record.exc_info[1] is not None:
             line |= describe_exception(record.exc_info[1])
         return json.dumps(line, default=lambda value: type(value).__name__)
+
+
+@contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Every line that is logged inside, by this task or one that it starts, holds these fields."""
+    token = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from server.observability.logging import JsonFormatter, describe_exception
+from server.observability.logging import JsonFormatter, describe_exception, log_fields
 
 
 @pytest.fixture
@@ -53,3 +53,17 @@ def test_only_the_first_line_of_a_message_is_kept(log):
 
 def test_an_exception_that_was_never_raised_has_no_frames():
     assert describe_exception(KeyError("user text")) == {"error": "KeyError", "frames": []}
+
+
+def test_a_line_holds_the_fields_bound_around_it_and_its_own_win(log):
+    logger, lines = log
+    with log_fields(trace_id="t1", request_id="outer"):
+        with log_fields(span_id="s1"):
+            logger.warning("inside", extra={"request_id": "own"})
+        logger.warning("between")
+    logger.warning("outside")
+    inside, between, outside = lines()
+    assert (inside["trace_id"], inside["span_id"], inside["request_id"]) == ("t1", "s1", "own")
+    assert (between["trace_id"], between["request_id"]) == ("t1", "outer")
+    assert "span_id" not in between
+    assert "trace_id" not in outside
