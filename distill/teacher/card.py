@@ -8,7 +8,7 @@ A LoRA adapter over {base} that answers guard prompts in the `{prompt}` form (`s
 category a prompt. It gave the student its signals, and judges online what the student is unsure of. Trained by this
 project; the adapter is under the project's licence, the base under its own (Apache-2.0).
 
-Tuned on {rows:,} texts, {epochs} time(s) each, rank {rank}, texts cut at {max_text_tokens} tokens, English only. It is a 135M
+Tuned on {seen:,} texts (counted as often as seen), rank {rank}, texts cut at {max_text_tokens} tokens, English only. It is a 135M
 model: it ranks well and explains nothing. In the `title` form it knows a category by its title alone; another wording
 in the policy doesn't change its mind, another title does, less well than measured.
 """
@@ -21,7 +21,8 @@ def teacher_card(settings: dict[str, Any], reports: dict[str, dict[str, Any]]) -
         settings: what ``tune.json`` holds.
         reports: split → the report of :func:`distill.metrics.evaluate`.
     """
-    parts = [_HEAD.format(**settings)]
+    runs = [settings, *settings["earlier"]]
+    parts = [_HEAD.format(**settings, seen=sum(run["rows"] * run["epochs"] for run in runs))]
     for split, report in reports.items():
         pooled = report["pooled"]
         parts.append(f"\n## On {split}: {report['rows']:,} texts, human labels\n")

@@ -13,11 +13,13 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from distill.data import LabelledTexts
@@ -31,6 +33,7 @@ class TuneSettings:
     """Rates are per optimiser step; lengths are the teacher's tokens.
 
     Attributes:
+        start_from: run folder whose adapter this run goes on from; empty for a new one. Draw other texts (``seed``) then.
         prompt: which of ``server.core.prompt.PROMPT_FORMS`` to ask in.
         max_batch_tokens: padded tokens of one forward and backward pass; a step may take several.
         answer_weight: of −log(P(Yes) + P(No)) in the loss.
@@ -38,6 +41,7 @@ class TuneSettings:
     """
 
     base: str
+    start_from: str = ""
     prompt: str = TITLE.name
     batch_rows: int = 32
     rank: int = 16
@@ -83,6 +87,7 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
     model, tokenizer = load_base(settings.base, dtype=torch.bfloat16, attention="eager")
     lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, lora_dropout=0.0, target_modules="all-linear")
     model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    earlier = _load_adapter(model, Path(settings.start_from), settings) if settings.start_from else []
     judge = Judge(model, tokenizer)
     encoder = TreeEncoder(tokenizer, policy, prompt_form(settings.prompt), max_text_tokens=settings.max_text_tokens)
     if settings.compile:
@@ -90,8 +95,25 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
             layer.compile(dynamic=True)
     _Tuning(settings, judge, encoder, rows, out).run()
     model.save_pretrained(out / "adapter")
-    (out / "tune.json").write_text(json.dumps(asdict(settings) | {"rows": len(rows)}, indent=2) + "\n")
+    record = asdict(settings) | {"rows": len(rows), "earlier": earlier}
+    (out / "tune.json").write_text(json.dumps(record, indent=2) + "\n")
     return judge
+
+
+def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, Any]]:
+    """Put a finished run's adapter into ``model``; returns what it and the runs before it were made with.
+
+    Raises:
+        ValueError: it isn't finished, or was tuned otherwise than the new run in what an adapter can't change.
+    """
+    if not (run / "tune.json").exists():
+        raise ValueError(f"--start-from {run}: there is no finished run of tune-teacher there")
+    record = json.loads((run / "tune.json").read_text())
+    other = [name for name in ("base", "prompt", "rank") if record[name] != getattr(settings, name)]
+    if other:
+        raise ValueError(f"--start-from {run}: it was tuned with another {', '.join(other)}")
+    set_peft_model_state_dict(model, load_file(run / "adapter" / "adapter_model.safetensors"))
+    return [*record.pop("earlier"), record]
 
 
 class _Tuning:

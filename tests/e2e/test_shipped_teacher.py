@@ -12,6 +12,7 @@ from server.core.policy import DEFAULT_POLICY_FILE
 pytestmark = pytest.mark.e2e
 
 TEXT = "you are an idiot and a loser"
+ANOTHER = "what a worthless idiot you are, you loser"
 
 
 @pytest.fixture
@@ -42,14 +43,15 @@ def test_unsure_texts_go_to_the_teacher_even_after_it_was_killed(run_server, alw
 
     os.kill(int(ready["event"].rsplit(" ", 1)[1]), signal.SIGKILL)
     server.wait_for_log("embedded teacher ended")
-    result = server.result(TEXT)
+    assert server.result(TEXT)["decided_by"] == "teacher", "what it said of this text is kept for a while"
+    result = server.result(ANOTHER)
     assert result["decided_by"] == "student_degraded"
     assert result["escalation"]["outcome"] == "unreachable"
     assert result["verdict"] == "block", "the policy's choice without a teacher is the student's own verdict"
 
     server.wait_for_log("embedded teacher ready")
-    assert server.result(TEXT)["decided_by"] == "teacher"
-    assert not any(TEXT in line for line in server.raw_log)
+    assert server.result(ANOTHER)["decided_by"] == "teacher"
+    assert not any(text in line for line in server.raw_log for text in (TEXT, ANOTHER))
 
 
 def test_the_child_ends_with_the_server(run_server):

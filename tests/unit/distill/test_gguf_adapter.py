@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from distill.teacher import gguf_adapter
 from distill.teacher.gguf_adapter import interleave_rotary_halves, write_gguf_adapter, write_safetensors_adapter
-from server.teacher.answers import margins
+from server.teacher.answers import read_answers
 from server.teacher.embedded import LLAMA_CPP_FIELDS
 from tests.unit.teacher import tiny_llama as tiny
 from tests.unit.teacher.llama_server import llama_server
@@ -61,7 +61,7 @@ def llama_cpp_margins(folder, adapter=None) -> np.ndarray:
     with llama_server(folder / "base.gguf", lora=adapter) as client:
         fields = LLAMA_CPP_FIELDS | {"prompt": PROMPTS, "max_tokens": 1}
         reply = client.post("/v1/completions", json=fields).raise_for_status().json()
-    return np.array(margins(reply, count=len(PROMPTS)))
+    return np.array([answer.margin for answer in read_answers(reply, count=len(PROMPTS))])
 
 
 def test_the_base_alone_agrees(tuned, folder):

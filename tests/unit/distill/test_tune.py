@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distill.data import LabelledTexts
+from distill.teacher.card import teacher_card
 from distill.teacher.label import judge_known
 from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
 from distill.teacher.saved import load_judge
@@ -106,6 +107,30 @@ def test_the_answers_become_likely(tiny_gemma, tmp_path):
     before = answer_mass(Judge(*load_base(str(tiny_gemma), dtype=torch.bfloat16)))
     tune_teacher(settings(tiny_gemma, answer_weight=1.0, epochs=8), rows(), policy, tmp_path)
     assert answer_mass(load_judge(str(tmp_path))) > 5 * before
+
+
+def test_a_second_run_goes_on_from_the_first_and_says_so(tiny_gemma, tmp_path):
+    policy = load_policies()["default"]
+    tune_teacher(settings(tiny_gemma), rows(), policy, tmp_path / "first")
+    first = hate_margins(load_judge(str(tmp_path / "first")))
+    # So small a rate that what the second run ends with is what it began with.
+    again = settings(tiny_gemma, start_from=str(tmp_path / "first"), learning_rate=1e-12, epochs=1)
+    tune_teacher(again, rows(), policy, tmp_path / "second")
+    np.testing.assert_allclose(hate_margins(load_judge(str(tmp_path / "second"))), first, atol=0.02)
+    assert first.std() > 0.2, "margins that all agree would hide a fresh start"
+    record = json.loads((tmp_path / "second" / "tune.json").read_text())
+    assert [run["learning_rate"] for run in record["earlier"]] == [2e-2]
+    assert "Tuned on 192 texts" in teacher_card(record, {})
+
+
+def test_it_goes_on_only_from_a_run_that_fits(tiny_gemma, tmp_path):
+    policy = load_policies()["default"]
+    with pytest.raises(ValueError, match="no finished run"):
+        tune_teacher(settings(tiny_gemma, start_from=str(tmp_path / "none")), rows(), policy, tmp_path / "out")
+    tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, tmp_path / "first")
+    with pytest.raises(ValueError, match="another rank"):
+        other = settings(tiny_gemma, start_from=str(tmp_path / "first"), rank=8)
+        tune_teacher(other, rows(), policy, tmp_path / "out")
 
 
 def test_small_updates_survive_bfloat16():
