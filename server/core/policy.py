@@ -5,6 +5,9 @@ A policy file is TOML. Each top-level table is one policy; its name is the polic
     [default]
     version = "1"
     on_no_teacher = "student"            # student | allow | block | review
+    mode = "inline"                      # inline | async | shadow; may be left out
+    shadow_share = 0.05                  # of the texts, under mode "shadow" only
+    teacher_may_clear = true             # false: the teacher may only raise a verdict; may be left out
 
     [default.categories.hate]
     title = "No Hate Speech"
@@ -15,20 +18,26 @@ A policy file is TOML. Each top-level table is one policy; its name is the polic
 
 The wording follows ShieldGemma's guideline form (arXiv 2407.21772, figure 2): one sentence for a user's text, one for an
 assistant's. The teacher reads the wording; the numbers are the student's.
+
+Modes: ``inline`` holds an unsure text's answer until the teacher has spoken, ``async`` answers with the student's verdict
+and keeps the teacher's for whoever comes back for it, ``shadow`` leaves every answer to the student and asks the teacher
+about a sample, to count where they differ.
 """
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from server.core.errors import PolicyError, UnknownPolicy
-from server.core.taxonomy import CATEGORIES, Role
+from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category, Role
+from server.core.types import Scores
 
 OnNoTeacher = Literal["student", "allow", "block", "review"]
+Mode = Literal["inline", "async", "shadow"]
 
 DEFAULT_POLICY_FILE = Path(__file__).resolve().parent.parent / "policies" / "default.toml"
 
@@ -58,12 +67,39 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Named, versioned, immutable. ``rules`` has one rule per category, in taxonomy order."""
+    """Named, versioned, immutable. ``rules`` has one rule per category, in taxonomy order.
+
+    ``shadow_share`` is the share of texts that the teacher is asked about under mode ``shadow``; 0 under the others.
+    Without ``teacher_may_clear`` a teacher's No never lifts a block of the student's.
+    """
 
     id: str
     version: str
     on_no_teacher: OnNoTeacher
     rules: tuple[Rule, ...]
+    mode: Mode = "inline"
+    shadow_share: float = 0.0
+    teacher_may_clear: bool = True
+
+    def violated(self, scores: Scores) -> tuple[Category, ...]:
+        """The categories whose score blocks, in taxonomy order."""
+        return tuple(c for c, rule in zip(CATEGORIES, self.rules, strict=True) if rule.is_violated(scores[c]))
+
+    def unsure(self, scores: Scores) -> tuple[Category, ...]:
+        """The categories in their unsure band, in taxonomy order; none if another is violated beyond doubt."""
+        unsure = []
+        for category, rule in zip(CATEGORIES, self.rules, strict=True):
+            if rule.is_unsure(scores[category]):
+                unsure.append(category)
+            elif rule.is_violated(scores[category]):
+                return ()
+        return tuple(unsure)
+
+    def suspects_injection(self, scores: Scores) -> bool:
+        """The text may be speaking to a model: its jailbreak score is as high as ``block_at`` or the band's lower end."""
+        rule = self.rules[CATEGORY_INDEX["jailbreak"]]
+        low, high = rule.unsure
+        return scores["jailbreak"] >= (min(low, rule.block_at) if low < high else rule.block_at)
 
     @property
     def hash(self) -> str:
@@ -118,14 +154,25 @@ def load_policies(path: Path = DEFAULT_POLICY_FILE) -> PolicySet:
 
 
 def _policy(policy_id: str, table: Any, where: str) -> Policy:
-    _check_keys(table, {"version", "on_no_teacher", "categories"}, where)
-    version = _string(table["version"], f"{where} version")
-    on_no_teacher = table["on_no_teacher"]
-    if on_no_teacher not in get_args(OnNoTeacher):
-        raise PolicyError(f"{where} on_no_teacher: {on_no_teacher!r} is not one of {', '.join(get_args(OnNoTeacher))}")
+    _check_keys(
+        table, {"version", "on_no_teacher", "categories"}, where, optional={"mode", "shadow_share", "teacher_may_clear"}
+    )
     _check_keys(table["categories"], set(CATEGORIES), f"{where} categories")
-    rules = tuple(_rule(table["categories"][name], f"{where} categories.{name}") for name in CATEGORIES)
-    return Policy(id=policy_id, version=version, on_no_teacher=on_no_teacher, rules=rules)
+    mode = _one_of(Mode, table.get("mode", "inline"), f"{where} mode")
+    if (mode == "shadow") != ("shadow_share" in table):
+        raise PolicyError(f'{where} shadow_share: belongs to mode = "shadow", which needs it')
+    may_clear = table.get("teacher_may_clear", True)
+    if not isinstance(may_clear, bool):
+        raise PolicyError(f"{where} teacher_may_clear: must be true or false")
+    return Policy(
+        id=policy_id,
+        version=_string(table["version"], f"{where} version"),
+        on_no_teacher=_one_of(OnNoTeacher, table["on_no_teacher"], f"{where} on_no_teacher"),
+        rules=tuple(_rule(table["categories"][name], f"{where} categories.{name}") for name in CATEGORIES),
+        mode=mode,
+        shadow_share=_probability(table.get("shadow_share", 0.0), f"{where} shadow_share"),
+        teacher_may_clear=may_clear,
+    )
 
 
 def _rule(table: Any, where: str) -> Rule:
@@ -145,13 +192,19 @@ def _rule(table: Any, where: str) -> Rule:
     )
 
 
-def _check_keys(table: Any, wanted: set[str], where: str) -> None:
+def _check_keys(table: Any, wanted: set[str], where: str, *, optional: Set[str] = frozenset()) -> None:
     if not isinstance(table, dict):
         raise PolicyError(f"{where}: must be a table")
-    missing, unknown = sorted(wanted - table.keys()), sorted(table.keys() - wanted)
+    missing, unknown = sorted(wanted - table.keys()), sorted(table.keys() - wanted - optional)
     if missing or unknown:
         problems = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
         raise PolicyError(f"{where}: {'; '.join(problems)}")
+
+
+def _one_of(choices: Any, value: Any, where: str) -> Any:
+    if value not in get_args(choices):
+        raise PolicyError(f"{where}: {value!r} is not one of {', '.join(get_args(choices))}")
+    return value
 
 
 def _string(value: Any, where: str) -> str:

@@ -1,4 +1,4 @@
-"""From an OpenAI-compatible reply to margins: how much likelier the teacher's first token is Yes than No.
+"""From an OpenAI-compatible reply to answers: how much likelier the teacher's first token is Yes than No.
 
 Shapes that are read, by ``choices[i]``::
 
@@ -11,9 +11,11 @@ Shapes that are read, by ``choices[i]``::
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from server.core.prompt import ANSWERS
+from server.core.types import Basis
 from server.teacher.teacher import TeacherUnavailable
 
 HARD_MARGIN = 4.0
@@ -27,33 +29,41 @@ _SPACE_MARKS = " \t\n\u2581\u0120"  # plain, SentencePiece's ▁, byte-level BPE
 _TEXT_ANSWER = re.compile(rf"\W*({_YES}|{_NO})\b", re.IGNORECASE)
 
 
-def margins(reply: Any, *, count: int) -> list[float]:
-    """One finite margin per choice, in the order of the choices' ``index``.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prompt's. ``margin`` is finite: logit(Yes) − logit(No), or ±:data:`HARD_MARGIN` where the basis is ``answer``."""
+
+    margin: float
+    basis: Basis
+
+
+def read_answers(reply: Any, *, count: int) -> list[Answer]:
+    """One answer per choice, in the order of the choices' ``index``.
 
     Args:
         reply: the reply's JSON.
         count: how many prompts were asked.
 
     Raises:
-        TeacherUnavailable: outcome ``error``: another number of choices, or one that says neither Yes nor No. The
-            message holds nothing of the reply.
+        TeacherUnavailable: outcome ``error``: another number of choices, or one that says neither Yes nor No, which the
+            text may have brought about and is not the teacher's fault. The message holds nothing of the reply.
     """
     try:
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         indices = [choice["index"] for choice in choices]
         if indices != list(range(count)):
             raise TeacherUnavailable("error", f"the teacher gave {len(indices)} answers to {count} questions")
-        found = [_margin(choice) for choice in choices]
+        found = [_answer(choice) for choice in choices]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise TeacherUnavailable("error", "the teacher's answer is malformed") from None
-    if not all(map(math.isfinite, found)):
+    if not all(math.isfinite(answer.margin) for answer in found):
         raise TeacherUnavailable("error", "the teacher's answer has a logprob that is not a number")
     return found
 
 
-def _margin(choice: Mapping[str, Any]) -> float:
+def _answer(choice: Mapping[str, Any]) -> Answer:
     listed = _first_token(choice.get("logprobs") or {})
-    return _from_logprobs(listed) if listed else _from_text(choice)
+    return Answer(_from_logprobs(listed), "logprobs") if listed else Answer(_from_text(choice), "answer")
 
 
 def _first_token(logprobs: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -81,7 +91,9 @@ def _from_logprobs(listed: list[tuple[str, float]]) -> float:
         if answer in variants:
             variants[answer].append(logprob)
     if not any(variants.values()):
-        raise TeacherUnavailable("error", "the teacher lists neither Yes nor No among its likely answers")
+        raise TeacherUnavailable(
+            "error", "the teacher lists neither Yes nor No among its likely answers", is_teachers_fault=False
+        )
     least = min(logprob for _, logprob in listed)
     return _logsumexp(variants[_YES] or [least]) - _logsumexp(variants[_NO] or [least])
 
@@ -95,5 +107,5 @@ def _from_text(choice: Mapping[str, Any]) -> float:
     text = choice["text"] if "text" in choice else choice["message"]["content"]
     match = _TEXT_ANSWER.match(text)
     if not match:
-        raise TeacherUnavailable("error", "the teacher answered neither Yes nor No")
+        raise TeacherUnavailable("error", "the teacher answered neither Yes nor No", is_teachers_fault=False)
     return HARD_MARGIN if match.group(1).lower() == _YES else -HARD_MARGIN

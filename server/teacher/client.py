@@ -1,42 +1,61 @@
-"""A teacher behind any OpenAI-compatible server: vLLM, llama.cpp, or a hosted one."""
+"""A teacher behind any OpenAI-compatible server: vLLM, llama.cpp, TGI, or a hosted one."""
 
 import asyncio
+import hashlib
+import json
+import secrets
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
-from server.core.calibration import Calibration
+from server.core.calibration import Calibration, calibration_to_json
 from server.core.policy import Rule
-from server.core.prompt import guard_prompt
+from server.core.prompt import GUIDELINE, PromptForm
 from server.core.taxonomy import Category, Role
-from server.core.types import Scores
-from server.teacher.answers import margins
-from server.teacher.teacher import TeacherUnavailable
+from server.teacher.answers import Answer, read_answers
+from server.teacher.teacher import Judgement, TeacherUnavailable
+
+Api = Literal["completions", "chat"]
+
+MAX_REPLY_BYTES = 1 << 20
+"""Far over what eight answers with 20 candidates each take (about 20 KB)."""
 
 _KEEPALIVE_S = 2.0
 """Under the 5 s after which llama.cpp and uvicorn drop an idle connection: we never send on one being dropped."""
 
+_TAG = "stillguard-"
+_REFUSALS_OF_THE_TEXT = frozenset({400, 413, 422})
+
 
 class HttpTeacher:
-    """Asks ``POST {base_url}/v1/completions``: one request per text, with one prompt per asked category.
+    """Asks one server about one text at a time per call.
 
+    ``completions`` sends one request per text to ``POST {base_url}/v1/completions``, with one prompt per asked category.
     All prompts of a text begin with the same tokens, so a server with prefix caching reads them once (vLLM's automatic
-    prefix caching; llama.cpp within one slot). Proxies named by the environment are not used: texts go to ``base_url``
-    only.
+    prefix caching; llama.cpp within one slot). ``chat`` sends one request per category to ``/v1/chat/completions``, side by
+    side, for servers that offer nothing else; the chat template around the prompt is the server's.
+
+    Each request has an ``X-Request-Id`` of ours. vLLM makes its reply's id of it and many proxies send it back: a reply that
+    carries another of ours was meant for someone else and is an error. A connection whose question was given up is closed,
+    so that a late answer is never read as the next one's. Redirects aren't followed, and proxies named by the environment
+    aren't used: texts go to ``base_url`` only.
 
     Args:
         base_url: scheme, host and port; a trailing ``/v1`` is accepted.
         model: the model's name on that server.
         calibration: margin → score, per category.
+        form: how it is asked; ShieldGemma's template unless the teacher was tuned on another.
         api_key: sent as a bearer token; never logged.
-        top_logprobs: how many candidates of the first token are asked for; vLLM's default bound is 20.
-        max_connections: how many texts are asked about at once; more wait, within their deadlines.
+        top_logprobs: how many candidates of the first token are asked for; 20 is the bound of vLLM's default and OpenAI's.
+        max_connections: how many requests are under way at once; more wait, within their deadlines.
         extra: fields that the server at hand understands beside OpenAI's; they win over ours.
         transport: replaces the network, for tests.
     """
+
+    is_ready = True
 
     def __init__(
         self,
@@ -44,6 +63,8 @@ class HttpTeacher:
         *,
         model: str,
         calibration: Calibration,
+        form: PromptForm = GUIDELINE,
+        api: Api = "completions",
         api_key: str | None = None,
         top_logprobs: int = 20,
         max_connections: int = 16,
@@ -51,25 +72,33 @@ class HttpTeacher:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._calibration = calibration
-        self._fields = {"model": model, "max_tokens": 1, "temperature": 0, "logprobs": top_logprobs} | dict(extra)
+        self._form = form
+        self._ask = self._complete if api == "completions" else self._chat
+        candidates = {"logprobs": top_logprobs} if api == "completions" else {"logprobs": True, "top_logprobs": top_logprobs}
+        self._fields = {"model": model, "max_tokens": 1, "temperature": 0} | candidates | dict(extra)
+        asked = json.dumps([self._fields, form.name, api, calibration_to_json(calibration)], sort_keys=True)
+        self.identity = f"{model}@{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
         limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=_KEEPALIVE_S)
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/").removesuffix("/v1"),
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=None,  # each question has its own deadline, over all of it
             transport=transport or httpx.AsyncHTTPTransport(limits=limits),
         )
-        self._in_flight: set[asyncio.Task[list[float]]] = set()
+        self._in_flight: set[asyncio.Task[list[Answer]]] = set()
         self._is_closed = False
 
-    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Scores:
+    async def start(self) -> None:
+        """Connections are opened as they are needed."""
+
+    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Judgement:
         """See :class:`~server.teacher.teacher.Teacher`."""
         if self._is_closed:
-            raise TeacherUnavailable("unreachable", "the teacher is closed")
+            raise TeacherUnavailable("unreachable", "the teacher is closed", is_teachers_fault=False)
         if deadline <= time.monotonic():
-            raise TeacherUnavailable("deadline", "the teacher's deadline passed before it was asked")
-        prompts = [guard_prompt(text, role, rule) for rule in rules.values()]
-        question = asyncio.create_task(self._ask(prompts, deadline))
+            raise TeacherUnavailable("deadline", "the deadline passed before the teacher was asked", is_teachers_fault=False)
+        prompts = [self._form.prompt(text, role, rule) for rule in rules.values()]
+        question = asyncio.create_task(self._within(deadline, prompts))
         self._in_flight.add(question)
         question.add_done_callback(self._settle)
         try:
@@ -77,9 +106,12 @@ class HttpTeacher:
         except asyncio.CancelledError:
             # close() cancels the question; our caller cancels us. Only the first is an answer.
             if self._is_closed and not asyncio.current_task().cancelling():
-                raise TeacherUnavailable("unreachable", "the teacher was closed") from None
+                raise TeacherUnavailable("unreachable", "the teacher was closed", is_teachers_fault=False) from None
             raise
-        return {category: self._calibration[category].score(margin) for category, margin in zip(rules, found, strict=True)}
+        return Judgement(
+            {c: self._calibration[c].score(answer.margin) for c, answer in zip(rules, found, strict=True)},
+            "answer" if any(answer.basis == "answer" for answer in found) else "logprobs",
+        )
 
     async def close(self) -> None:
         """See :class:`~server.teacher.teacher.Teacher`."""
@@ -90,25 +122,73 @@ class HttpTeacher:
             await asyncio.wait(self._in_flight)
         await self._client.aclose()
 
-    def _settle(self, question: asyncio.Task[list[float]]) -> None:
+    def _settle(self, question: asyncio.Task[list[Answer]]) -> None:
         self._in_flight.discard(question)
         if not question.cancelled():
             question.exception()  # looked at, so that asyncio doesn't log it when our caller was cancelled meanwhile
 
-    async def _ask(self, prompts: list[str], deadline: float) -> list[float]:
+    async def _within(self, deadline: float, prompts: list[str]) -> list[Answer]:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                response = await self._client.post("/v1/completions", json=self._fields | {"prompt": prompts})
-        except (TimeoutError, httpx.TimeoutException):
+                return await self._ask(prompts)
+        except TimeoutError:
+            raise TeacherUnavailable("deadline", "the teacher's deadline passed") from None
+
+    async def _complete(self, prompts: list[str]) -> list[Answer]:
+        return read_answers(await self._post("/v1/completions", {"prompt": prompts}), count=len(prompts))
+
+    async def _chat(self, prompts: list[str]) -> list[Answer]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._chat_once(prompt)) for prompt in prompts]
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _chat_once(self, prompt: str) -> Answer:
+        reply = await self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": prompt}]})
+        (answer,) = read_answers(reply, count=1)
+        return answer
+
+    async def _post(self, path: str, fields: Mapping[str, Any]) -> Any:
+        """The reply's JSON, if it is an answer to this very question."""
+        tag = _TAG + secrets.token_hex(8)
+        try:
+            async with self._client.stream("POST", path, json=self._fields | fields, headers={"X-Request-Id": tag}) as response:
+                content = await _read_bounded(response)
+        except (TeacherUnavailable, TimeoutError):
+            raise
+        except httpx.TimeoutException:
             raise TeacherUnavailable("deadline", "the teacher's deadline passed") from None
         except httpx.TransportError as error:
             raise TeacherUnavailable("unreachable", f"the teacher can't be reached: {type(error).__name__}") from None
         except Exception as error:  # the protocol's promise; the message may hold the text, so only its type is kept
-            raise TeacherUnavailable("error", f"the teacher can't be asked: {type(error).__name__}") from None
-        if response.status_code != httpx.codes.OK:
-            raise TeacherUnavailable("error", f"the teacher answered with HTTP status {response.status_code}")
+            raise TeacherUnavailable(
+                "error", f"the teacher can't be asked: {type(error).__name__}", is_teachers_fault=False
+            ) from None
         try:
-            reply = response.json()
+            reply = json.loads(content)
         except (ValueError, RecursionError):
             raise TeacherUnavailable("error", "the teacher's answer is not JSON") from None
-        return margins(reply, count=len(prompts))
+        for echoed in (response.headers.get("x-request-id", ""), str(reply.get("id", "")) if isinstance(reply, dict) else ""):
+            if _TAG in echoed and tag not in echoed:
+                raise TeacherUnavailable("error", "the teacher's answer is to another question")
+        return reply
+
+
+async def _read_bounded(response: httpx.Response) -> bytes:
+    """The body of a 200, read no further than it may go: a huge one is given up, a slow one meets the deadline."""
+    if response.status_code != httpx.codes.OK:
+        raise TeacherUnavailable(
+            "error",
+            f"the teacher answered with HTTP status {response.status_code}",
+            is_teachers_fault=response.status_code not in _REFUSALS_OF_THE_TEXT,
+        )
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise TeacherUnavailable("error", "the teacher's answer is compressed, unasked")
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > MAX_REPLY_BYTES:
+            raise TeacherUnavailable("error", f"the teacher's answer is over {MAX_REPLY_BYTES} bytes")
+    return bytes(content)

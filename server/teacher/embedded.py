@@ -1,6 +1,8 @@
 """The teacher that ships: llama.cpp in a child process, watched and restarted."""
 
 import asyncio
+import hashlib
+import json
 import logging
 import secrets
 import sys
@@ -9,13 +11,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from server.core.calibration import Calibration
+from server.core.artifact import file_sha256
+from server.core.calibration import Calibration, calibration_to_json
 from server.core.policy import Rule
-from server.core.prompt import ANSWERS
+from server.core.prompt import ANSWERS, GUIDELINE, PromptForm
 from server.core.taxonomy import Category, Role
-from server.core.types import Scores
 from server.teacher.client import HttpTeacher
-from server.teacher.teacher import TeacherUnavailable
+from server.teacher.teacher import Judgement, TeacherUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +48,16 @@ class EmbeddedTeacher:
     :meth:`start` returns at once. Until the child is up, and while it is being restarted, :meth:`judge` fails at once as
     ``unreachable``. A child that dies is started again after ``first_backoff_s``, doubled on each failure up to
     ``max_backoff_s``; one that served for ``max_backoff_s`` starts the count anew. The child ends with this process,
-    however that ends.
+    however that ends. It runs at a lower priority than the server, takes at most ``max_memory_bytes``, and is the first that
+    the kernel kills where memory runs out.
 
     Args:
         model: the base, a GGUF file.
         lora: the adapter, a GGUF file; None serves the base alone.
+        form: how the teacher is asked.
         threads: of the child's computing; the server's own sessions keep the rest of the cores.
+        max_memory_bytes: of the child's own data, the mapped model file not counted; over it the child dies and is started
+            again.
         context_tokens: the longest prompt, the text's tokens and about 150 more; a longer one fails as ``error``.
         start_timeout_s: a child that isn't ready by then is killed and counts as dead.
         on_change: called with True when the child becomes ready and with False when it no longer is.
@@ -63,19 +69,29 @@ class EmbeddedTeacher:
         *,
         lora: Path | None,
         calibration: Calibration,
+        form: PromptForm = GUIDELINE,
         threads: int = 1,
+        max_memory_bytes: int = 1 << 30,
         context_tokens: int = 2048,
         start_timeout_s: float = 60.0,
         first_backoff_s: float = 0.5,
         max_backoff_s: float = 30.0,
         on_change: Callable[[bool], None] | None = None,
     ) -> None:
-        options = {"--model": model, "--threads": threads, "--context-tokens": context_tokens}
+        options = {
+            "--model": model,
+            "--threads": threads,
+            "--max-memory-bytes": max_memory_bytes,
+            "--context-tokens": context_tokens,
+        }
         if lora is not None:
             options["--lora"] = lora
         # -P keeps this folder off the child's import path, where a name of ours could hide a library's.
         self._command = [sys.executable, "-P", str(CHILD), *(str(word) for pair in options.items() for word in pair)]
+        parts = [model.name, lora and file_sha256(lora), form.name, calibration_to_json(calibration)]
+        self.identity = f"embedded@{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
         self._calibration = calibration
+        self._form = form
         self._start_timeout_s = start_timeout_s
         self._first_backoff_s = first_backoff_s
         self._max_backoff_s = max_backoff_s
@@ -101,10 +117,10 @@ class EmbeddedTeacher:
         """Return when the child is up; for tools that need the teacher. Bound the wait with a timeout."""
         await self._ready.wait()
 
-    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Scores:
+    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Judgement:
         """See :class:`~server.teacher.teacher.Teacher`."""
         if self._http is None:
-            raise TeacherUnavailable("unreachable", "the embedded teacher isn't up")
+            raise TeacherUnavailable("unreachable", "the embedded teacher isn't up", is_teachers_fault=False)
         return await self._http.judge(text, role, rules, deadline=deadline)
 
     async def close(self) -> None:
@@ -165,6 +181,7 @@ class EmbeddedTeacher:
             address,
             model="embedded",
             calibration=self._calibration,
+            form=self._form,
             api_key=api_key,
             max_connections=MAX_CONNECTIONS,
             extra=LLAMA_CPP_FIELDS,

@@ -9,13 +9,22 @@ kernel closes a dead process's descriptors on every platform, and no thread of t
 
 import argparse
 import os
+import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 STEP_TOKENS = 128
 """Prompt tokens per step, about 0.3 s. llama.cpp looks once a second whether the asker is gone, and drops its question
 between steps."""
 
 LOG_ERRORS = 1
+
+NICENESS = 5
+"""A third of the server's share of a core that both want."""
+
+OOM_SCORE_ADJ = "500"
+"""Where memory runs out, the kernel kills this process and not the server, which can do without."""
 
 
 def main() -> None:
@@ -24,8 +33,10 @@ def main() -> None:
     parser.add_argument("--lora", help="the adapter, a GGUF file")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 lets the kernel choose")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--max-memory-bytes", type=int, default=1 << 30, help="of data; the mapped model isn't counted")
     parser.add_argument("--context-tokens", type=int, default=2048)
     arguments = parser.parse_args()
+    _take_the_back_seat(arguments.max_memory_bytes)
     # llama.cpp may print, so standard output is kept for the one line and what else is printed goes to standard error.
     address_line = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -38,6 +49,15 @@ def main() -> None:
         address_line.write(f"{server.listening_address}\n")
     sys.stdin.read()
     os._exit(0)  # no state to save: not waiting for a question in progress is the point
+
+
+def _take_the_back_seat(max_memory_bytes: int) -> None:
+    """The student comes first: less of the processor, a bound on memory, and the first to go."""
+    os.nice(NICENESS)
+    # Data and not address space: reserving addresses costs nothing, and the model is a file that is mapped.
+    resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
+    with suppress(OSError):  # no such file but on Linux, and some sandboxes refuse
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ, encoding="ascii")
 
 
 def _serve(arguments: argparse.Namespace, api_key: str):

@@ -4,14 +4,19 @@ from collections.abc import Mapping
 
 from server.core.policy import Rule
 from server.core.taxonomy import Category, Role
-from server.core.types import Scores
-from server.teacher.teacher import TeacherUnavailable
+from server.teacher.teacher import Judgement, TeacherUnavailable
 
 
 class NoTeacher:
     """The :class:`~server.teacher.teacher.Teacher` of ``STILLGUARD_TEACHER=none``."""
 
-    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Scores:
+    identity = "none"
+    is_ready = False
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
+
+    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Judgement:
         raise TeacherUnavailable("disabled", "no teacher is configured")
 
     async def close(self) -> None:

@@ -6,16 +6,18 @@ import time
 
 import pytest
 
-from server.app import load_teacher
 from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
 from server.settings import Settings
+from server.teacher.client import HttpTeacher
 from server.teacher.null import NoTeacher
 from server.teacher.teacher import TeacherUnavailable
+from server.teaching import load_teachers
 
 
 def test_none_is_no_teacher():
-    assert isinstance(load_teacher(Settings(teacher="none"), load_policies()), NoTeacher)
+    (teacher,) = load_teachers(Settings(teacher="none"), load_policies())
+    assert isinstance(teacher, NoTeacher)
 
 
 async def test_a_url_is_asked_by_name_and_with_the_key(tmp_path):
@@ -35,7 +37,7 @@ async def test_a_url_is_asked_by_name_and_with_the_key(tmp_path):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         settings = Settings(teacher=url, teacher_model="judge", teacher_api_key_file=tmp_path / "key")
         policies = load_policies()
-        teacher = load_teacher(settings, policies)
+        (teacher,) = load_teachers(settings, policies)
         with pytest.raises(TeacherUnavailable):
             await teacher.judge("text", "user", {"hate": policies["default"].rules[1]}, deadline=time.monotonic() + 60)
         await teacher.close()
@@ -53,8 +55,20 @@ def test_a_key_that_cannot_be_had_stops_the_start(tmp_path, content, message):
         path.write_text(content, encoding="utf-8")
     settings = Settings(teacher="http://127.0.0.1:9", teacher_model="judge", teacher_api_key_file=path)
     with pytest.raises(ConfigurationError, match=message) as caught:
-        load_teacher(settings, load_policies())
+        load_teachers(settings, load_policies())
     assert "schl" not in str(caught.value)
+
+
+async def test_several_urls_are_several_endpoints_of_one_teacher():
+    settings = Settings(teacher="http://127.0.0.1:9/v1, http://127.0.0.1:10", teacher_model="judge")
+    teachers = load_teachers(settings, load_policies())
+    assert [type(teacher) for teacher in teachers] == [HttpTeacher, HttpTeacher]
+    assert teachers[0].identity == teachers[1].identity
+    assert teachers[0].identity.startswith("judge@")
+    (chat,) = load_teachers(Settings(teacher="http://127.0.0.1:9", teacher_model="judge", teacher_api="chat"), load_policies())
+    assert chat.identity != teachers[0].identity
+    for teacher in (*teachers, chat):
+        await teacher.close()
 
 
 @pytest.mark.parametrize("teacher", ["embedded", "http://127.0.0.1:9"])
@@ -62,4 +76,4 @@ def test_a_teachers_folder_must_hold_one(tmp_path, teacher):
     (tmp_path / "teacher.json").write_text(json.dumps({"name": "t"}))
     settings = Settings(teacher=teacher, teacher_model="judge", teacher_path=tmp_path)
     with pytest.raises(ConfigurationError, match=f"teacher {tmp_path}: teacher.json is malformed"):
-        load_teacher(settings, load_policies())
+        load_teachers(settings, load_policies())

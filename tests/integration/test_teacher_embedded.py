@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -60,12 +61,14 @@ async def test_it_is_unreachable_at_once_until_it_is_up_and_then_answers(model):
 
         assert await changes.get() is True
         assert teacher.is_ready
-        scores = await ask(teacher)
+        judgement = await ask(teacher)
+        scores = judgement.scores
+        assert judgement.basis == "logprobs"
         assert list(scores) == ["hate", "violence"]
         assert all(0 < score < 1 for score in scores.values())
         alone = await ask(teacher, rules={"violence": RULES["violence"]})
-        assert alone["violence"] == pytest.approx(scores["violence"], abs=0.01)
-        assert len({round(score, 6) for score in (await ask(teacher, rules=RULES)).values()}) > 4
+        assert alone.scores["violence"] == pytest.approx(scores["violence"], abs=0.01)
+        assert len({round(score, 6) for score in (await ask(teacher, rules=RULES)).scores.values()}) > 4
         pid = teacher.pid
     assert not teacher.is_ready
     assert teacher.pid is None
@@ -77,15 +80,47 @@ async def test_a_killed_child_comes_back(model, caplog):
     with caplog.at_level(logging.WARNING):
         async with running(model) as (teacher, changes):
             assert await changes.get() is True
-            first, before = teacher.pid, await ask(teacher)
+            first, before = teacher.pid, (await ask(teacher)).scores
             os.kill(first, signal.SIGKILL)
             assert await changes.get() is False
             assert await changes.get() is True
             assert teacher.pid != first
-            assert await ask(teacher) == pytest.approx(before)
+            assert (await ask(teacher)).scores == pytest.approx(before)
     assert [record.getMessage() for record in caplog.records] == [
         "embedded teacher ended with exit status -9; starting it again in 0.05 s"
     ]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux to read another process's limits")
+async def test_the_child_takes_the_back_seat(model):
+    bound = 900 * 1024**2
+    async with running(model, max_memory_bytes=bound) as (teacher, changes):
+        await changes.get()
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, teacher.pid) == min(19, ours + 5)
+        assert resource.prlimit(teacher.pid, resource.RLIMIT_DATA) == (bound, bound)
+        with open(f"/proc/{teacher.pid}/oom_score_adj", encoding="ascii") as file:  # noqa: ASYNC230 (no disk is behind it)
+            assert file.read().strip() == "500"
+
+
+async def test_a_child_that_wants_more_memory_than_it_may_have_is_started_again_and_harms_nobody(model):
+    ended: asyncio.Queue[str] = asyncio.Queue()
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ended.put_nowait(record.getMessage())
+
+    logger, watch = logging.getLogger("server.teacher.embedded"), Watch()
+    logger.addHandler(watch)
+    try:
+        async with running(model, max_memory_bytes=8 * 1024**2) as (teacher, changes):
+            assert "ended with exit status" in await ended.get()
+            assert "ended with exit status" in await ended.get()
+            assert changes.empty()
+            with pytest.raises(TeacherUnavailable, match="isn't up"):
+                await ask(teacher)
+    finally:
+        logger.removeHandler(watch)
 
 
 async def test_a_judge_in_flight_is_unreachable_when_the_child_dies(model):
@@ -112,11 +147,11 @@ async def test_a_burst_is_answered_and_an_abandoned_burst_holds_up_nobody(model)
     async with running(model) as (teacher, changes):
         await changes.get()
         answers = await asyncio.gather(*(ask(teacher, text=f"text {number}") for number in range(8)))
-        assert [list(scores) for scores in answers] == [["hate", "violence"]] * 8
+        assert [list(answer.scores) for answer in answers] == [["hate", "violence"]] * 8
         abandoned = (ask(teacher, text=f"text {number}", within_s=0.002) for number in range(8))
         outcomes = {type(answer) for answer in await asyncio.gather(*abandoned, return_exceptions=True)}
         assert TeacherUnavailable in outcomes
-        assert list(await ask(teacher)) == ["hate", "violence"]
+        assert list((await ask(teacher)).scores) == ["hate", "violence"]
 
 
 async def test_a_text_over_the_context_is_an_error_that_names_no_text(model):
@@ -125,6 +160,7 @@ async def test_a_text_over_the_context_is_an_error_that_names_no_text(model):
         with pytest.raises(TeacherUnavailable) as caught:
             await ask(teacher, text="secret " * 400)
         assert caught.value.outcome == "error"
+        assert not caught.value.is_teachers_fault
         assert "secret" not in str(caught.value)
 
 

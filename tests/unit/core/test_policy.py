@@ -9,6 +9,7 @@ import pytest
 from server.core.errors import PolicyError, UnknownPolicy
 from server.core.policy import DEFAULT_POLICY_FILE, Rule, load_policies
 from server.core.taxonomy import CATEGORIES
+from tests.steady import steady_policy
 
 DEFAULT = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
 
@@ -49,6 +50,66 @@ def test_both_ends_of_the_unsure_band_are_included(score, unsure):
 
 def test_an_empty_band_is_never_unsure():
     assert not rule(unsure=(0.5, 0.5)).is_unsure(0.5)
+
+
+NO_HARM = dict.fromkeys(CATEGORIES, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scores", "unsure"),
+    [
+        ({}, ()),
+        ({"hate": 0.3}, ("hate",)),
+        ({"hate": 0.7}, ("hate",)),
+        ({"hate": 0.29}, ()),
+        ({"hate": 0.71}, ()),
+        ({"violence": 0.5, "hate": 0.4}, ("hate", "violence")),
+        ({"violence": 0.5, "hate": 0.9}, ()),
+        ({"hate": 0.5, "violence": 0.9}, ()),
+    ],
+)
+def test_the_unsure_are_those_in_their_band_unless_another_is_surely_violated(scores, unsure):
+    assert steady_policy().unsure(NO_HARM | scores) == unsure
+
+
+def test_a_score_over_block_at_and_below_its_band_is_sure():
+    policy = steady_policy()
+    rules = tuple(
+        dataclasses.replace(rule, unsure=(0.8, 0.9)) if rule.title == "No Hate Speech" else rule for rule in policy.rules
+    )
+    policy = dataclasses.replace(policy, rules=rules)
+    assert policy.unsure(NO_HARM | {"hate": 0.6, "violence": 0.5}) == ()
+    assert policy.violated(NO_HARM | {"hate": 0.6, "violence": 0.5}) == ("hate", "violence")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('mode = "sometimes"', r"mode: 'sometimes' is not one of inline, async, shadow"),
+        ("mode = 1", "mode: 1 is not one of"),
+        ('mode = "shadow"', r'shadow_share: belongs to mode = "shadow", which needs it'),
+        ('mode = "async"\nshadow_share = 0.1', "shadow_share: belongs to"),
+        ('mode = "shadow"\nshadow_share = 1.1', r"shadow_share: 1\.1 is not a number in \[0, 1\]"),
+        ('mode = "inline"\nteacher_may_clear = 1', "teacher_may_clear: must be true or false"),
+    ],
+)
+def test_a_bad_choice_of_the_teachers_part_is_refused_by_place(tmp_path, lines, message):
+    with pytest.raises(PolicyError, match=message):
+        load(tmp_path, DEFAULT.replace('mode = "inline"\nteacher_may_clear = true', lines, 1))
+
+
+def test_the_teachers_part_may_be_left_out_or_chosen(tmp_path):
+    part = 'mode = "inline"\nteacher_may_clear = true\n'
+    assert part in DEFAULT
+    bare = load(tmp_path, DEFAULT.replace(part, "", 1))["default"]
+    assert (bare.mode, bare.shadow_share, bare.teacher_may_clear) == ("inline", 0.0, True)
+    assert bare == load_policies()["default"]
+    chosen = load(tmp_path, DEFAULT.replace(part, 'mode = "shadow"\nshadow_share = 0.05\nteacher_may_clear = false\n', 1))[
+        "default"
+    ]
+    assert (chosen.mode, chosen.shadow_share, chosen.teacher_may_clear) == ("shadow", 0.05, False)
+    assert chosen.hash != bare.hash
+    assert chosen.wording_hash == bare.wording_hash
 
 
 HATE = "[default.categories.hate]"

@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from server.teacher.answers import HARD_MARGIN, margins
+from server.teacher.answers import HARD_MARGIN, read_answers
 from server.teacher.teacher import TeacherUnavailable
+
+
+def margins(reply, *, count: int) -> list[float]:
+    """Of answers that all rest on log-probabilities."""
+    answers = read_answers(reply, count=count)
+    assert {answer.basis for answer in answers} == {"logprobs"}
+    return [answer.margin for answer in answers]
 
 
 def vllm(*tops: dict[str, float]) -> dict:
@@ -88,7 +95,9 @@ def test_an_unlisted_answer_is_bounded_by_the_least_likely_listed_one(present, e
 def test_an_answer_without_logprobs_has_the_hard_margin(text, expected):
     completion = {"choices": [{"index": 0, "text": text, "logprobs": None}]}
     chat = {"choices": [{"index": 0, "message": {"content": text}}]}
-    assert margins(completion, count=1) == margins(chat, count=1) == [expected]
+    for reply in (completion, chat):
+        (answer,) = read_answers(reply, count=1)
+        assert (answer.margin, answer.basis) == (expected, "answer")
 
 
 def test_choices_are_put_in_the_order_of_their_index():
@@ -132,6 +141,21 @@ NAN = float("nan")
 )
 def test_what_is_no_answer_is_an_error_that_quotes_nothing(reply):
     with pytest.raises(TeacherUnavailable) as caught:
-        margins(reply, count=1)
+        read_answers(reply, count=1)
     assert caught.value.outcome == "error"
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_teachers_fault"),
+    [
+        ({"choices": [{"index": 0, "text": "I refuse"}]}, False),
+        (vllm({"It": -0.1, "I": -2.0}), False),
+        ({"choices": []}, True),
+        (vllm({"Yes": NAN, "No": -1.0}), True),
+    ],
+)
+def test_what_a_text_can_bring_about_is_not_held_against_the_teacher(reply, is_teachers_fault):
+    with pytest.raises(TeacherUnavailable) as caught:
+        read_answers(reply, count=1)
+    assert caught.value.is_teachers_fault is is_teachers_fault

@@ -1,0 +1,222 @@
+"""The cascade: which texts go on from the student to the teacher, and what the teacher's answer may change.
+
+A text goes on if the student is unsure of it and a teacher's answer can change the verdict. The teacher reads the text,
+so a text can try to talk to it; the bound on that is here and not in the teacher:
+
+* a score above its unsure band is never asked about, so no text can be talked out of a sure block;
+* where the text may be speaking to a model (the student's jailbreak score says so), where it hides what it says (invisible
+  or look-alike characters, spelt-out words), and under a policy without ``teacher_may_clear``, the teacher may raise the
+  verdict and not lower it: a text that the student blocks isn't asked about, its block stands.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from server.core.policy import Policy, Rule
+from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category, Role
+from server.core.types import Escalation, EscalationOutcome, Scores, ShadowDirection, TextResult
+from server.deferred import Deferred, DeferredResults
+from server.teacher.route import TeacherRoute
+from server.teacher.teacher import Judgement, TeacherUnavailable
+from server.verdict import decide
+
+MAX_SHADOWS = 32
+"""Shadow questions under way at once; more are skipped and counted as over the budget."""
+
+
+class CascadeObserver(Protocol):
+    """What the cascade needs of the metrics."""
+
+    def escalation_withheld(self) -> None:
+        """A text of which the student was unsure kept its block, for a teacher's No could not be trusted."""
+        ...
+
+    def escalation_done(self, outcome: EscalationOutcome) -> None:
+        """A pending escalation has ended."""
+        ...
+
+    def shadow_done(self, outcome: EscalationOutcome, disagreements: Mapping[Category, ShadowDirection]) -> None:
+        """The teacher was asked, for comparison only, about every category of one text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the student says of one text, and how it came to it.
+
+    ``passage`` gives what raised a category's score, as the teacher would read it. ``is_disguised`` says that the text held
+    what no reader sees, or reads otherwise when spelt-out words are put together.
+    """
+
+    role: Role
+    scores: Scores
+    windows: int
+    scanned_chars: int
+    is_disguised: bool
+    passage: Callable[[Category], str]
+
+    def decide(self, policy: Policy, escalation: Escalation | None) -> TextResult:
+        return decide(policy, self.scores, escalation, windows=self.windows, scanned_chars=self.scanned_chars)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """In whose name the teacher is asked: the artefact that was unsure, and the API key's name, if there is one."""
+
+    policy: Policy
+    artifact: str
+    key: str | None
+
+
+class Cascade:
+    """One per server; used on the event loop only.
+
+    Args:
+        teacher_timeout_s: the longest that an escalation may take.
+        draw: uniform in [0, 1), to choose shadow samples.
+    """
+
+    def __init__(
+        self,
+        route: TeacherRoute,
+        *,
+        deferred: DeferredResults,
+        teacher_timeout_s: float,
+        observer: CascadeObserver,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._route = route
+        self._deferred = deferred
+        self._teacher_timeout_s = teacher_timeout_s
+        self._observer = observer
+        self._draw = draw
+        self._background: set[asyncio.Task[None]] = set()
+        self._shadows = 0
+
+    async def settle(self, opinions: Sequence[Opinion], asker: Asker, *, deadline: float) -> list[TextResult]:
+        """A result for each text of a request, in order. Escalations run side by side; each is settled on its own."""
+        policy = asker.policy
+        self._route.texts_checked(len(opinions), asker.key)
+        if policy.mode == "shadow":
+            for opinion in opinions:
+                self._maybe_shadow(opinion, asker)
+            return [opinion.decide(policy, None) for opinion in opinions]
+        asked = {i: unsure for i, opinion in enumerate(opinions) if (unsure := self._to_ask(opinion, policy))}
+        if not asked:
+            return [opinion.decide(policy, None) for opinion in opinions]
+        if policy.mode == "async":
+            escalations = {i: self._defer(opinions[i], unsure, asker) for i, unsure in asked.items()}
+        else:
+            deadline = min(deadline, time.monotonic() + self._teacher_timeout_s)
+            async with asyncio.TaskGroup() as group:
+                tasks = {
+                    i: group.create_task(self._escalate(opinions[i], unsure, asker, deadline)) for i, unsure in asked.items()
+                }
+            escalations = {i: task.result() for i, task in tasks.items()}
+        return [opinion.decide(policy, escalations.get(i)) for i, opinion in enumerate(opinions)]
+
+    def find(self, deferred_id: str) -> Deferred | None:
+        """What became of a pending escalation; None if there is none of that id, or no longer."""
+        return self._deferred.find(deferred_id)
+
+    async def close(self) -> None:
+        """Give up what runs in the background, and what is under way to the teacher."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._route.close()
+
+    def _to_ask(self, opinion: Opinion, policy: Policy) -> tuple[Category, ...]:
+        unsure = policy.unsure(opinion.scores)
+        if not unsure or may_clear(opinion, policy) or not policy.violated(opinion.scores):
+            return unsure
+        self._observer.escalation_withheld()
+        return ()
+
+    async def _escalate(self, opinion: Opinion, categories: Sequence[Category], asker: Asker, deadline: float) -> Escalation:
+        """Ask about each category in the passage that raised it, one question per passage.
+
+        One unanswered question leaves the text unanswered: half a judgement isn't one.
+        """
+        started = time.monotonic()
+        questions: dict[str, dict[Category, Rule]] = defaultdict(dict)
+        for category in categories:
+            questions[opinion.passage(category)][category] = asker.policy.rules[CATEGORY_INDEX[category]]
+        replies = await asyncio.gather(
+            *(
+                self._route.judge(passage, opinion.role, rules, artifact=asker.artifact, deadline=deadline, key=asker.key)
+                for passage, rules in questions.items()
+            ),
+            return_exceptions=True,
+        )
+        student_scores = {category: opinion.scores[category] for category in categories}
+        judgements: list[Judgement] = []
+        for reply in replies:
+            if isinstance(reply, TeacherUnavailable):
+                return Escalation(reply.outcome, time.monotonic() - started, {}, student_scores)
+            if isinstance(reply, BaseException):
+                raise reply
+            judgements.append(reply)
+        found = {category: score for judgement in judgements for category, score in judgement.scores.items()}
+        scores = {category: found[category] for category in categories}
+        basis = "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs"
+        return Escalation("answered", time.monotonic() - started, scores, student_scores, basis)
+
+    def _defer(self, opinion: Opinion, categories: Sequence[Category], asker: Asker) -> Escalation:
+        student_scores = {category: opinion.scores[category] for category in categories}
+        deferred_id = self._deferred.open()
+        if deferred_id is None:
+            return Escalation("over_budget", 0.0, {}, student_scores)
+
+        async def ask() -> None:
+            deadline = time.monotonic() + self._teacher_timeout_s
+            escalation = await self._escalate(opinion, categories, asker, deadline)
+            self._deferred.fill(deferred_id, opinion.decide(asker.policy, escalation))
+            self._observer.escalation_done(escalation.outcome)
+
+        self._run(ask())
+        return Escalation("pending", 0.0, {}, student_scores, id=deferred_id)
+
+    def _maybe_shadow(self, opinion: Opinion, asker: Asker) -> None:
+        if self._draw() >= asker.policy.shadow_share:
+            return
+        if self._shadows >= MAX_SHADOWS:
+            self._observer.shadow_done("over_budget", {})
+            return
+        self._shadows += 1
+
+        async def ask() -> None:
+            try:
+                deadline = time.monotonic() + self._teacher_timeout_s
+                escalation = await self._escalate(opinion, CATEGORIES, asker, deadline)
+                self._observer.shadow_done(escalation.outcome, disagreements(asker.policy, escalation))
+            finally:
+                self._shadows -= 1
+
+        self._run(ask())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def may_clear(opinion: Opinion, policy: Policy) -> bool:
+    """Whether a teacher's No may lift the student's block of this text."""
+    return policy.teacher_may_clear and not opinion.is_disguised and not policy.suspects_injection(opinion.scores)
+
+
+def disagreements(policy: Policy, escalation: Escalation) -> dict[Category, ShadowDirection]:
+    """The categories in which one of the two would block and the other would not; none without the teacher's answer."""
+    found: dict[Category, ShadowDirection] = {}
+    for category, score in escalation.scores.items():
+        rule = policy.rules[CATEGORY_INDEX[category]]
+        is_blocked = rule.is_violated(escalation.student_scores[category])
+        if is_blocked != rule.is_violated(score):
+            found[category] = "only_student_blocks" if is_blocked else "only_teacher_blocks"
+    return found

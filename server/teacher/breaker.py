@@ -1,0 +1,100 @@
+"""The circuit breaker before one endpoint: who has failed often is left alone for a while, then tried once.
+
+    closed ── `failures` of the last `window` trials failed or were slow ──► open
+    open ── after `open_s` ──► half_open: one trial at a time
+    half_open ── it succeeds ──► closed, the past forgotten; it fails ──► open
+
+The states and the rule on slow calls are resilience4j's; see docs/adr/0006 for why no library of Python's is used.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from server.teacher.observer import BreakerState
+from server.teacher.teacher import TeacherUnavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerLimits:
+    """A trial that takes longer than ``slow_s`` counts as failed, though its answer is used."""
+
+    window: int
+    failures: int
+    slow_s: float
+    open_s: float
+
+
+class Breaker:
+    """Used on one event loop. ``on_open`` is called whenever it opens, after a failed probe too."""
+
+    def __init__(
+        self, limits: BreakerLimits, *, on_open: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits = limits
+        self._on_open = on_open
+        self._clock = clock
+        self._failed: deque[bool] = deque(maxlen=limits.window)
+        self._opened_at: float | None = None
+        self._is_probing = False
+        self._epoch = 0
+
+    @property
+    def state(self) -> BreakerState:
+        if self._opened_at is None:
+            return "closed"
+        return "half_open" if self._clock() - self._opened_at >= self._limits.open_s else "open"
+
+    @property
+    def is_admitting(self) -> bool:
+        """Whether :meth:`trial` would let one in."""
+        state = self.state
+        return state == "closed" or (state == "half_open" and not self._is_probing)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Around one try: its success, failure and time are the breaker's evidence.
+
+        A cancelled try and one that fails by no fault of the teacher's are evidence only if they were slow. A try that
+        began before the breaker opened says nothing once it has.
+
+        Raises:
+            TeacherUnavailable: ``breaker_open``; the body isn't run.
+        """
+        if not self.is_admitting:
+            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late")
+        epoch, self._is_probing = self._epoch, self._opened_at is not None
+        began = self._clock()
+        has_failed: bool | None = None
+        try:
+            yield
+            has_failed = False
+        except TeacherUnavailable as error:
+            has_failed = True if error.is_teachers_fault else None
+            raise
+        finally:
+            if self._clock() - began > self._limits.slow_s:
+                has_failed = True
+            if epoch == self._epoch:
+                self._is_probing = False
+                if has_failed is not None:
+                    self._note(has_failed)
+
+    def _note(self, has_failed: bool) -> None:
+        if self._opened_at is None:
+            self._failed.append(has_failed)
+            if sum(self._failed) >= self._limits.failures:
+                self._open()
+        elif has_failed:
+            self._open()
+        else:
+            self._opened_at = None
+            self._epoch += 1
+
+    def _open(self) -> None:
+        self._opened_at = self._clock()
+        self._epoch += 1
+        self._failed.clear()
+        self._on_open()

@@ -1,0 +1,162 @@
+"""Several endpoints of one teacher behind one: the least busy healthy one is asked, another if that fails or is slow."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from server.core.policy import Rule
+from server.core.taxonomy import Category, Role
+from server.teacher.breaker import Breaker, BreakerLimits
+from server.teacher.observer import BreakerState, TeacherObserver
+from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
+
+
+class Endpoints:
+    """A :class:`~server.teacher.teacher.Teacher` made of others that answer alike, each behind a breaker of its own.
+
+    A question goes to the endpoint with the fewest under way, of those that are up and whose breaker admits; ties go to
+    the one that was asked longest ago, so one that has come back is found out by the next question. If the try fails by the
+    endpoint's fault, another is asked while time is left. A failure by the text's fault is everyone's, and final.
+
+    Args:
+        teachers: at least one. The same URL twice lets a hedge go through a balancer to another replica.
+        max_in_flight: questions under way per endpoint; more wait, within their deadlines, and waiting isn't held against
+            the endpoint.
+        try_timeout_s: the longest one try may take, within the deadline; None bounds it by the deadline alone.
+        hedge_after_s: a first try that has taken this long gets a rival on another endpoint, once per question; the first
+            answer counts and the other try is given up. None never hedges.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        *,
+        breaker: BreakerLimits,
+        max_in_flight: int,
+        observer: TeacherObserver,
+        try_timeout_s: float | None = None,
+        hedge_after_s: float | None = None,
+    ) -> None:
+        self._endpoints = [_Endpoint(teacher, breaker, max_in_flight, observer) for teacher in teachers]
+        self._observer = observer
+        self._try_timeout_s = try_timeout_s
+        self._hedge_after_s = hedge_after_s
+        self.identity = teachers[0].identity
+
+    @property
+    def is_ready(self) -> bool:
+        """See :class:`~server.teacher.teacher.Teacher`."""
+        return any(endpoint.is_ready for endpoint in self._endpoints)
+
+    @property
+    def breaker_states(self) -> list[BreakerState]:
+        """One per endpoint, in the order given."""
+        return [endpoint.breaker.state for endpoint in self._endpoints]
+
+    async def start(self) -> None:
+        """See :class:`~server.teacher.teacher.Teacher`."""
+        for endpoint in self._endpoints:
+            await endpoint.teacher.start()
+
+    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Judgement:
+        """See :class:`~server.teacher.teacher.Teacher`."""
+        asked: set[_Endpoint] = set()
+        tries: set[asyncio.Task[Judgement]] = set()
+        failure: TeacherUnavailable | None = None
+        hedge_after_s = self._hedge_after_s
+        is_hedging = False
+        try:
+            while True:
+                if is_hedging or not tries:
+                    endpoint = self._choose(asked)
+                    if endpoint is not None:
+                        asked.add(endpoint)
+                        tries.add(endpoint.begin(self._try(endpoint, text, role, rules, deadline)))
+                        if is_hedging:
+                            self._observer.hedged()
+                    elif failure is not None:
+                        raise failure
+                    elif not tries:
+                        return await self._refuse(text, role, rules, deadline)
+                done, tries = await asyncio.wait(tries, timeout=hedge_after_s, return_when=asyncio.FIRST_COMPLETED)
+                is_hedging, hedge_after_s = not done, None
+                for task in done:
+                    error = task.exception()
+                    if error is None:
+                        return task.result()
+                    failure = _as_failure(error)
+                    if not failure.is_teachers_fault or time.monotonic() >= deadline:
+                        raise failure
+        finally:
+            await _give_up(tries)
+
+    async def close(self) -> None:
+        """See :class:`~server.teacher.teacher.Teacher`."""
+        for endpoint in self._endpoints:
+            await endpoint.teacher.close()
+
+    def _choose(self, asked: set["_Endpoint"]) -> "_Endpoint | None":
+        free = [endpoint for endpoint in self._endpoints if endpoint.is_ready and endpoint not in asked]
+        return min(free, key=lambda endpoint: (endpoint.in_flight, endpoint.asked_at), default=None)
+
+    async def _refuse(self, text: str, role: Role, rules: Mapping[Category, Rule], deadline: float) -> Judgement:
+        """Raises: nobody can be asked. A teacher that isn't up says why itself, at once."""
+        if any(endpoint.teacher.is_ready for endpoint in self._endpoints):
+            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late")
+        return await self._endpoints[0].teacher.judge(text, role, rules, deadline=deadline)
+
+    async def _try(
+        self, endpoint: "_Endpoint", text: str, role: Role, rules: Mapping[Category, Rule], deadline: float
+    ) -> Judgement:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await endpoint.slots.acquire()
+        except TimeoutError:
+            raise TeacherUnavailable(
+                "deadline", "the deadline passed while others were asked about", is_teachers_fault=False
+            ) from None
+        try:
+            with endpoint.breaker.trial():
+                if self._try_timeout_s is not None:
+                    deadline = min(deadline, time.monotonic() + self._try_timeout_s)
+                return await endpoint.teacher.judge(text, role, rules, deadline=deadline)
+        finally:
+            endpoint.slots.release()
+
+
+class _Endpoint:
+    def __init__(self, teacher: Teacher, limits: BreakerLimits, max_in_flight: int, observer: TeacherObserver) -> None:
+        self.teacher = teacher
+        self.breaker = Breaker(limits, on_open=observer.breaker_opened)
+        self.slots = asyncio.Semaphore(max_in_flight)
+        self.in_flight = 0
+        self.asked_at = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.teacher.is_ready and self.breaker.is_admitting
+
+    def begin(self, work: Coroutine[Any, Any, Judgement]) -> asyncio.Task[Judgement]:
+        """Counted from this moment on, so that whoever chooses next knows of it."""
+        self.in_flight += 1
+        self.asked_at = time.monotonic()
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, _task: asyncio.Task[Judgement]) -> None:
+        self.in_flight -= 1
+
+
+def _as_failure(error: BaseException) -> TeacherUnavailable:
+    if not isinstance(error, TeacherUnavailable):
+        raise error
+    return error
+
+
+async def _give_up(tries: Iterable[asyncio.Task[Judgement]]) -> None:
+    tries = list(tries)
+    for task in tries:
+        task.cancel()
+    await asyncio.gather(*tries, return_exceptions=True)

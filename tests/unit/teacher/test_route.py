@@ -1,0 +1,236 @@
+"""What is asked again, what is shared, what is kept, and who pays."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from server.teacher.budget import Budget, BudgetLimits
+from server.teacher.fake import FakeTeacher
+from server.teacher.null import NoTeacher
+from server.teacher.route import CacheLimits, TeacherRoute
+from server.teacher.teacher import Judgement, TeacherUnavailable
+from tests.unit.teacher.counting import Counting
+from tests.unit.teacher.scripted import HATE, RULES, Scripted
+
+
+def make(teacher, *, total=None, per_key=None, items=100, ttl_s=3600.0, flight_timeout_s=60.0, observer=None):
+    budget = Budget(total=total or BudgetLimits(), per_key=per_key or BudgetLimits())
+    return TeacherRoute(
+        teacher,
+        budget=budget,
+        cache=CacheLimits(max_items=items, ttl_s=ttl_s),
+        flight_timeout_s=flight_timeout_s,
+        observer=observer or Counting(),
+    )
+
+
+def ask(route, text="a text", *, role="user", rules=HATE, artifact="a1", within_s=60.0, key=None) -> asyncio.Task:
+    deadline = time.monotonic() + within_s
+    return asyncio.create_task(route.judge(text, role, rules, artifact=artifact, deadline=deadline, key=key))
+
+
+async def outcome_of(question) -> str:
+    with pytest.raises(TeacherUnavailable) as caught:
+        await question
+    return caught.value.outcome
+
+
+async def test_what_was_answered_is_not_asked_again():
+    teacher, counting = FakeTeacher(otherwise=0.7), Counting()
+    route = make(teacher, observer=counting)
+    assert [await ask(route) for _ in range(3)] == [Judgement({"hate": 0.7}, "logprobs")] * 3
+    assert (teacher.calls, counting.sources) == (1, ["teacher", "cache", "cache"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"text": "a text "},
+        {"role": "assistant"},
+        {"rules": {"hate": replace(RULES["hate"], user="Another wording.")}},
+        {"rules": {"violence": RULES["hate"]}},
+        {"rules": HATE | {"violence": RULES["violence"]}},
+        {"artifact": "a2"},
+    ],
+)
+async def test_whatever_an_answer_depends_on_makes_another_question(other):
+    teacher = FakeTeacher()
+    route = make(teacher)
+    await ask(route)
+    await ask(route, **other)
+    assert teacher.calls == 2
+
+
+async def test_a_threshold_makes_no_other_question():
+    teacher = FakeTeacher()
+    route = make(teacher)
+    await ask(route)
+    await ask(route, rules={"hate": replace(RULES["hate"], block_at=0.99)})
+    assert teacher.calls == 1
+
+
+async def test_another_teacher_is_asked_anew():
+    first, second = make(FakeTeacher()), make(FakeTeacher())
+    digests = {route._digest("a text", "user", HATE, "a1") for route in (first, second)}
+    assert len(digests) == 2, "each process has a secret of its own"
+    teacher = FakeTeacher()
+    route = make(teacher)
+    await ask(route)
+    teacher.identity = "fake, retrained"
+    await ask(route)
+    assert teacher.calls == 2
+
+
+async def test_no_text_is_kept():
+    route = make(FakeTeacher())
+    await ask(route, "a SECRET text")
+    assert "SECRET" not in repr(vars(route))
+    assert all(len(digest) == 16 for digest in route._cache)
+
+
+async def test_the_cache_is_bounded_and_forgets():
+    teacher = FakeTeacher()
+    route = make(teacher, items=2)
+    for text in ("one", "two", "three", "three", "one"):
+        await ask(route, text)
+    assert teacher.calls == 4
+    teacher = FakeTeacher()
+    route = make(teacher, ttl_s=1e-9)
+    for _ in range(2):
+        await ask(route)
+    assert teacher.calls == 2
+    teacher = FakeTeacher()
+    route = make(teacher, items=0)
+    for _ in range(2):
+        await ask(route)
+    assert teacher.calls == 2
+
+
+async def test_a_failure_is_not_kept():
+    teacher = FakeTeacher(fails_with="error")
+    route = make(teacher)
+    assert await outcome_of(ask(route)) == "error"
+    teacher.fails_with = None
+    assert (await ask(route)).scores == {"hate": 0.01}
+
+
+async def test_the_same_question_in_flight_is_waited_for():
+    teacher, counting = Scripted(), Counting()
+    route = make(teacher, observer=counting)
+    questions = [ask(route) for _ in range(5)]
+    (await teacher.questions.get()).answer(0.4)
+    assert [(await question).scores for question in questions] == [{"hate": 0.4}] * 5
+    assert (teacher.asked, counting.sources) == (1, ["teacher", *["shared"] * 4])
+
+
+async def test_all_who_wait_are_told_of_the_failure():
+    teacher = Scripted()
+    route = make(teacher)
+    questions = [ask(route) for _ in range(3)]
+    (await teacher.questions.get()).fail("unreachable")
+    assert [await outcome_of(question) for question in questions] == ["unreachable"] * 3
+
+
+async def test_a_cancelled_first_asker_does_not_take_the_others_answer_along():
+    teacher = Scripted()
+    route = make(teacher)
+    first, second = ask(route), ask(route)
+    question = await teacher.questions.get()
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    question.answer(0.6)
+    assert (await second).scores == {"hate": 0.6}
+    assert (teacher.asked, teacher.cancelled) == (1, 0)
+
+
+async def test_when_the_last_to_wait_is_cancelled_nobody_is_asked_any_more():
+    teacher = Scripted()
+    route = make(teacher)
+    questions = [ask(route), ask(route)]
+    await teacher.questions.get()
+    for question in questions:
+        question.cancel()
+    await asyncio.wait(questions)
+    newcomer = ask(route)
+    (await teacher.questions.get()).answer(0.6)
+    assert (await newcomer).scores == {"hate": 0.6}
+    assert (teacher.asked, teacher.cancelled) == (2, 1)
+
+
+async def test_who_runs_out_of_time_leaves_the_answer_for_the_next():
+    teacher = Scripted()
+    route = make(teacher)
+    hurried, patient = ask(route, within_s=0.01), ask(route)
+    question = await teacher.questions.get()
+    assert await outcome_of(hurried) == "deadline"
+    question.answer(0.6)
+    assert (await patient).scores == {"hate": 0.6}
+    alone = ask(route, "another", within_s=0.01)
+    question = await teacher.questions.get()
+    assert await outcome_of(alone) == "deadline"
+    question.answer(0.9)
+    assert (await ask(route, "another")).scores == {"hate": 0.9}
+    assert (teacher.asked, teacher.cancelled) == (2, 0)
+
+
+async def test_a_question_is_under_way_no_longer_than_it_may_be():
+    teacher = Scripted()
+    route = make(teacher, flight_timeout_s=7.0)
+    now = time.monotonic()
+    question = ask(route, within_s=0.5)
+    (await teacher.questions.get()).answer(0.1)
+    await question
+    assert teacher.deadlines[0] - now == pytest.approx(7.0, abs=1.0)
+
+
+async def test_who_is_over_the_budget_pays_nothing_and_asks_nobody():
+    teacher, counting = FakeTeacher(), Counting()
+    route = make(teacher, total=BudgetLimits(max_per_s=1e-9), observer=counting)
+    await ask(route, "one")
+    assert await outcome_of(ask(route, "two")) == "over_budget"
+    assert (teacher.calls, counting.sources) == (1, ["teacher"])
+
+
+async def test_what_is_kept_or_in_flight_costs_nothing():
+    teacher = Scripted()
+    route = make(teacher, per_key=BudgetLimits(max_per_s=1e-9))
+    payer = ask(route, key="a")
+    question = await teacher.questions.get()
+    guests = [ask(route, key="a"), ask(route, key="b")]
+    question.answer(0.5)
+    await asyncio.gather(payer, *guests)
+    await ask(route, key="b")
+    again = ask(route, "another", key="b")
+    (await teacher.questions.get()).answer(0.5)
+    await again
+    assert await outcome_of(ask(route, "a third", key="a")) == "over_budget"
+
+
+async def test_a_teacher_that_is_not_up_costs_no_budget():
+    counting = Counting()
+    route = make(NoTeacher(), total=BudgetLimits(max_per_s=1e-9), observer=counting)
+    for _ in range(3):
+        assert await outcome_of(ask(route)) == "disabled"
+    assert (counting.sources, counting.tokens) == ([], 0)
+
+
+async def test_tokens_are_estimated_from_the_text_and_the_wordings():
+    counting = Counting()
+    route = make(FakeTeacher(), observer=counting)
+    two = {category: RULES[category] for category in ("hate", "violence")}
+    await ask(route, "x" * 400, rules=two)
+    chars = 800 + sum(len(rule.wording("user")) for rule in two.values())
+    assert counting.tokens == chars // 4 + 80
+
+
+async def test_closing_tells_those_who_wait():
+    teacher = Scripted()
+    route = make(teacher)
+    question = ask(route)
+    await teacher.questions.get()
+    await route.close()
+    assert await outcome_of(question) == "unreachable"
+    assert teacher.cancelled == 1

@@ -1,0 +1,52 @@
+"""From scores and an escalation to a verdict."""
+
+from dataclasses import replace
+
+import pytest
+
+from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
+from server.core.types import Escalation
+from server.verdict import decide
+from tests.steady import steady_policy
+
+POLICY = steady_policy()
+NO_HARM = dict.fromkeys(CATEGORIES, 0.01)
+
+
+def with_rule(category, **changes):
+    rules = list(POLICY.rules)
+    rules[CATEGORY_INDEX[category]] = replace(rules[CATEGORY_INDEX[category]], **changes)
+    return replace(POLICY, rules=tuple(rules))
+
+
+def test_a_band_above_block_at_can_be_cleared_by_the_teacher():
+    policy = with_rule("hate", block_at=0.5, unsure=(0.4, 0.9))
+    escalation = Escalation("answered", 0.1, {"hate": 0.49}, {"hate": 0.8})
+    result = decide(policy, NO_HARM | {"hate": 0.8}, escalation, windows=1, scanned_chars=1)
+    assert (result.verdict, result.decided_by, result.categories) == ("allow", "teacher", ())
+    assert result.scores == NO_HARM | {"hate": 0.49}
+
+
+def test_block_at_itself_blocks():
+    result = decide(POLICY, NO_HARM | {"hate": 0.5}, None, windows=2, scanned_chars=3)
+    assert (result.verdict, result.decided_by, result.categories) == ("block", "student", ("hate",))
+    assert (result.windows, result.scanned_chars) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("choice", "verdict"), [("student", "block"), ("allow", "allow"), ("block", "block"), ("review", "review")]
+)
+def test_without_a_teacher_the_policy_chooses_and_the_scores_stay_the_students(choice, verdict):
+    escalation = Escalation("deadline", 2.0, {}, {"hate": 0.6})
+    policy = replace(POLICY, on_no_teacher=choice)
+    result = decide(policy, NO_HARM | {"hate": 0.6}, escalation, windows=1, scanned_chars=1)
+    assert (result.verdict, result.decided_by, result.categories) == (verdict, "student_degraded", ("hate",))
+    assert result.scores["hate"] == 0.6
+
+
+@pytest.mark.parametrize("choice", ["student", "allow", "block", "review"])
+def test_while_the_teachers_answer_is_pending_the_students_verdict_holds(choice):
+    escalation = Escalation("pending", 0.0, {}, {"hate": 0.6}, id="an-id")
+    policy = replace(POLICY, on_no_teacher=choice)
+    result = decide(policy, NO_HARM | {"hate": 0.6}, escalation, windows=1, scanned_chars=1)
+    assert (result.verdict, result.decided_by) == ("block", "student")
