@@ -1,74 +1,177 @@
-"""``python -m server``: settings in, a serving process out. Exit code 2 and one line on stderr mean: mend the configuration."""
+"""``python -m server``: settings in, a serving process out.
 
+Exit code 0: stopped in good order. 2, and one line on stderr: mend the configuration. 128 + a signal's number: the second
+signal ended it at once.
+"""
+
+import asyncio
 import math
+import os
+import resource
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
 
-from server.app import Service, create_app, load_parts
+from server.app import create_app, create_private_app, load_parts
 from server.core.errors import ConfigurationError
+from server.doors.protocol import guard_protocol
 from server.observability.logging import configure_logging
+from server.service import Service
 from server.settings import Settings, load_settings
 
 CONFIGURATION_FAULT = 2
 
 
-class GuardServer(uvicorn.Server):
-    """uvicorn, but a stopping server drains while it can still answer, and a ready one says how to try it."""
+class PrivateServer(uvicorn.Server):
+    """The second port. :class:`GuardServer` opens and closes it, and hears the signals for both."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    async def open(self) -> None:
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup()
+
+
+class GuardServer(uvicorn.Server):
+    """uvicorn, but a stopping server drains while it can still answer, and a ready one says how to try it.
+
+    SIGTERM or SIGINT stops it in good order, a second one at once. SIGHUP reloads artefact and policies.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, private: PrivateServer | None = None) -> None:
         super().__init__(config)
         self._service = service
+        self._private = private
 
     async def startup(self, sockets=None) -> None:
+        if self._private is not None:  # first, so that probes and scrapes see a server that is starting
+            await self._private.open()
         await super().startup(sockets)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        host, port = _address(self)
         host = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::", "::1") else host
         print(
             f"ready: curl -s {host}:{port}/v1/check -H 'content-type: application/json' "
             """-d '{"texts":[{"text":"you are an idiot"}]}'""",
             flush=True,
         )
+        if self._private is not None:
+            print("private port: {}:{}".format(*_address(self._private)), flush=True)
 
     async def shutdown(self, sockets=None) -> None:
+        self._say_goodbye()
         await self._service.drain()
+        await _loop_turn()  # connections and requests that have arrived by now are seen, and answered
+        for server in self.servers:
+            server.close()
+        await _loop_turn()
         await super().shutdown(sockets)
+        if self._private is not None:
+            await self._private.shutdown()
+
+    def _say_goodbye(self) -> None:
+        """Every reply is its connection's last from here on, so that no client writes into one that is being closed."""
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            if connection.cycle is not None:
+                connection.cycle.keep_alive = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signals once more at the end, which makes a good end look like a death by signal."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def on_hangup(_signal: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._service.reload_soon)
+
+        handlers = {signal.SIGTERM: self.handle_exit, signal.SIGINT: self.handle_exit, signal.SIGHUP: on_hangup}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + sig)  # the teacher's child ends with us, however we end
+        self.should_exit = True
 
 
 def main(arguments: list[str]) -> int:
     try:
         settings = load_settings(arguments)
         configure_logging(settings.log_level)
-        parts = load_parts(settings)
+        app = create_app(settings, load_parts(settings))
     except ConfigurationError as error:
         print(f"stillguard: {error}", file=sys.stderr)
         return CONFIGURATION_FAULT
-    app = create_app(settings, parts)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped in good order
-        GuardServer(uvicorn_config(settings, app), app.state.service).run()
+    _allow_many_connections()
+    service = app.state.service
+    private = None
+    if settings.admin_port is not None:
+        private = PrivateServer(private_config(settings, create_private_app(service, app.state.metrics)))
+    GuardServer(uvicorn_config(settings, app), service, private).run()
     return 0
 
 
+def _allow_many_connections() -> None:
+    """Take as many open files as we are allowed; the usual default, 1,024, is fewer than the clients that may be idle."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
-    """One process, one event loop, and logs by way of ours."""
+    """The public port: one process, one event loop, and logs by way of ours."""
+    return _config(settings, app, host=settings.host, port=settings.port, lifespan="on")
+
+
+def private_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    """The private port, on the public one's loop. Its app starts nothing."""
+    return _config(settings, app, host=settings.admin_host, port=settings.admin_port, lifespan="off")
+
+
+def _config(settings: Settings, app: FastAPI, *, host: str, port: int, lifespan: Literal["on", "off"]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         loop="uvloop",
-        http="httptools",
+        http=guard_protocol(read_timeout_s=settings.read_timeout_s, max_head_bytes=settings.max_head_bytes),
         ws="none",
-        lifespan="on",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
         timeout_keep_alive=settings.keep_alive_s,
         # What is left after draining waits for the teacher at most.
         timeout_graceful_shutdown=math.ceil(settings.teacher_timeout_s) + 1,
     )
 
 
+def _address(server: uvicorn.Server) -> tuple[str, int]:
+    return server.servers[0].sockets[0].getsockname()[:2]
+
+
+async def _loop_turn() -> None:
+    """Return when the event loop has looked once at what came in."""
+    loop = asyncio.get_running_loop()
+    turned = loop.create_future()
+    loop.call_soon(loop.call_soon, turned.set_result, None)
+    await turned
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if any(thread.daemon for thread in threading.enumerate()):
+        os._exit(status)  # a session that is stuck in native code would crash while the interpreter takes itself apart
+    raise SystemExit(status)

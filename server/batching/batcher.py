@@ -1,16 +1,17 @@
 """The batcher: many callers on the event loop, a few sessions on threads, and one bounded queue between them."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from typing import Generic
 
-from server.batching.item import Answer, Payload, Request, Row
+from server.batching.item import Answer, Item, Payload, Request, Row
 from server.batching.limits import BatchLimits
 from server.batching.observer import BatchObserver, DropReason, NullObserver
+from server.batching.pool import SessionPool
 from server.batching.queue import BoundedQueue
-from server.batching.session import BatchReport, Session, SessionEvents
+from server.batching.serving import BatchReport
+from server.batching.session import Model
 from server.core.errors import ClassifierFailed, DeadlineExceeded, ShuttingDown
 
 
@@ -18,72 +19,88 @@ class Batcher(Generic[Payload, Row]):
     """Answers payloads with rows, in batches that the free sessions form.
 
     Every item is settled exactly once, on the event loop: with its row, or with its whole request's one error. One
-    failing item fails its request and nobody else's. All methods are for the event loop's thread.
+    failing item fails its request and nobody else's. A session whose model died, or is stuck in a call, fails the items
+    that it held, and is replaced. All methods are for the event loop's thread.
     """
 
     def __init__(
         self,
-        classifiers: Sequence[Callable[[Sequence[Payload]], Sequence[Row]]],
+        models: Sequence[Model[Payload, Row]],
         *,
+        rebuild: Callable[[], Model[Payload, Row]],
         cost: Callable[[Payload], int],
         check_row: Callable[[Row], bool],
         limits: BatchLimits | None = None,
         observer: BatchObserver | None = None,
         restart_after_s: float = 0.1,
+        stuck_s: float = 10.0,
     ) -> None:
         """Args:
-        classifiers: at least one; each is called on a thread of its own, never by two threads at once. Row i of
-            what it returns is payload i's.
+        models: at least one, each warm; one session each, on a thread of its own.
+        rebuild: another model, not warm, for a session that lost its own; called on the session's thread.
         cost: a payload's tokens, at least 1.
         check_row: False for a row that can't be used, such as one that isn't finite; called on a session's thread.
-        restart_after_s: how long a session that died pauses the first time; the pause doubles while it keeps dying.
+        restart_after_s: how long a session that lost its model pauses the first time; it doubles while that goes on.
+        stuck_s: a model call of this length will not come back, or not in time for anybody.
         """
-        if not classifiers:
-            raise ValueError("a batcher needs at least one classifier")
-        self._classifiers = classifiers
+        if not models:
+            raise ValueError("a batcher needs at least one model")
         self._cost = cost
-        self._check_row = check_row
         self._observer = observer or NullObserver()
         self._queue = BoundedQueue(limits or BatchLimits())
-        self._restart_after_s = restart_after_s
         self._requests: set[Request] = set()
-        self._live_sessions = 0
-        self._running_threads = 0
-        self._is_started = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_admitting = False
-        self._is_closed = False
-        self._something_ended = asyncio.Event()
+        self._request_ended = asyncio.Event()
+        self._pool = SessionPool(
+            models,
+            rebuild=rebuild,
+            queue=self._queue,
+            check_row=check_row,
+            restart_after_s=restart_after_s,
+            stuck_s=stuck_s,
+            observer=self._observer,
+            on_report=self._settle,
+            on_given_up=lambda items: self._fail(items, "the classifier did not come back from this text"),
+        )
+
+    @property
+    def queued_items(self) -> int:
+        return self._queue.items
+
+    @property
+    def queued_tokens(self) -> int:
+        return self._queue.tokens
 
     @property
     def sessions(self) -> int:
-        return len(self._classifiers)
+        return self._pool.size
 
     @property
     def live_sessions(self) -> int:
-        """Sessions that serve now; fewer than ``sessions`` while one that died waits for its restart."""
-        return 0 if self._is_closed else self._live_sessions
+        """Sessions that serve now: ``sessions``, less those that wait for a new model."""
+        return self._pool.live
 
     @property
     def is_alive(self) -> bool:
-        """Started, not closed, and no session is down."""
-        return self._is_started and self.live_sessions == self.sessions
+        """Started, not closed, and some session serves."""
+        return self.live_sessions > 0
 
     def start(self) -> None:
         """Start the session threads. Call once, inside the running loop that will submit."""
-        assert not self._is_started, "a batcher starts once"
+        assert self._loop is None, "a batcher starts once"
         self._loop = asyncio.get_running_loop()
-        self._is_started = self._is_admitting = True
-        self._live_sessions = self._running_threads = self.sessions
-        events = _OnLoop(self._loop, self)
-        for index, classify in enumerate(self._classifiers):
-            Session(
-                classify,
-                name=f"session-{index}",
-                queue=self._queue,
-                check_row=self._check_row,
-                events=events,
-                restart_after_s=self._restart_after_s,
-            ).start()
+        self._is_admitting = True
+        self._pool.start()
+
+    def expect(self, items: int) -> None:
+        """Before anything is done for payloads of unknown cost: raises what :meth:`submit` would if each cost 1.
+
+        Raises:
+            QueueFull, TextTooLarge, ShuttingDown: not even so much would be admitted.
+        """
+        self._check_admitting()
+        self._queue.check_room(items, items)
 
     async def submit(self, payloads: Sequence[Payload], *, deadline: float) -> list[Answer[Row]]:
         """One answer per payload, in order; all are admitted or none. Cancelling drops those that still wait.
@@ -95,11 +112,10 @@ class Batcher(Generic[Payload, Row]):
             QueueFull: shed at once, nothing was queued.
             TextTooLarge: more than the queue could ever hold.
             DeadlineExceeded: raised at the deadline, even while a model call goes on.
-            ClassifierFailed: the model failed on one of the payloads on its own.
+            ClassifierFailed: the model failed on one of the payloads on its own, died of its batch, or is stuck in it.
             ShuttingDown: not started, draining or closed.
         """
-        if not self._is_admitting:
-            raise ShuttingDown("the server is shutting down")
+        self._check_admitting()
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed before the text was queued")
@@ -110,8 +126,8 @@ class Batcher(Generic[Payload, Row]):
         self._queue.put_all(request.items)
         self._requests.add(request)
         timer = self._loop.call_later(left_s, self._expire, request)
+        self._pool.watch()
         try:
-            self._tell_depth()
             return await request.future
         finally:
             timer.cancel()
@@ -119,7 +135,7 @@ class Batcher(Generic[Payload, Row]):
                 self._drop(request, "cancelled", None)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Stop admitting, let what was admitted finish, then close and let the threads end.
+        """Stop admitting, let what was admitted finish, then close and let the threads end, but for those that are stuck.
 
         Returns:
             True if every admitted request got its own answer or error within ``timeout_s``; otherwise the rest got
@@ -128,9 +144,11 @@ class Batcher(Generic[Payload, Row]):
         self._is_admitting = False
         try:
             async with asyncio.timeout(timeout_s):
-                await self._wait_until(lambda: not self._requests)
+                while self._requests:
+                    self._request_ended.clear()
+                    await self._request_ended.wait()
                 self.close()
-                await self._wait_until(lambda: not self._running_threads)
+                await self._pool.wait_ended()
         except TimeoutError:
             is_drained = not self._requests
             self.close()
@@ -140,40 +158,32 @@ class Batcher(Generic[Payload, Row]):
     def close(self) -> None:
         """Settle everything with ``ShuttingDown`` at once; threads end after the model call that they are in."""
         self._is_admitting = False
-        self._is_closed = True
-        self._queue.close()
+        self._pool.close()
         for request in list(self._requests):
             self._drop(request, "shutdown", ShuttingDown("the server is shutting down"))
 
-    def batch_reported(self, report: BatchReport) -> None:
-        """Settle a batch. This and the next three are for the sessions alone (:class:`SessionEvents`)."""
+    def _settle(self, report: BatchReport) -> None:
         for item, answer in report.answers:
             if item.request.is_live and item.request.answer(item.index, answer):
                 self._forget(item.request)
-        for item in report.failed:
-            if item.request.is_live:
-                self._drop(item.request, "failed", ClassifierFailed("the classifier failed on this text"))
-        self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=self.sessions)
+        self._fail(report.failed, "the classifier failed on this text")
+        self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=max(1, self.live_sessions))
         self._observer.batch_done(
             items=report.items, tokens=report.tokens, padded_tokens=report.padded_tokens, infer_s=report.infer_s
         )
-        self._tell_depth()
 
-    def session_died(self) -> None:
-        self._live_sessions -= 1
-
-    def session_restarted(self) -> None:
-        self._live_sessions += 1
-
-    def session_ended(self) -> None:
-        if not self._is_closed:
-            self._live_sessions -= 1
-        self._running_threads -= 1
-        self._something_ended.set()
+    def _check_admitting(self) -> None:
+        if not self._is_admitting:
+            raise ShuttingDown("the server is shutting down")
 
     def _expire(self, request: Request) -> None:
         if request.is_live:
             self._drop(request, "expired", DeadlineExceeded("the deadline passed before an answer"))
+
+    def _fail(self, items: Sequence[Item], message: str) -> None:
+        for item in items:
+            if item.request.is_live:
+                self._drop(item.request, "failed", ClassifierFailed(message))
 
     def _drop(self, request: Request, reason: DropReason, error: Exception | None) -> None:
         """End a live request without its answers, and take what still waits of it out of the queue."""
@@ -181,40 +191,7 @@ class Batcher(Generic[Payload, Row]):
         self._queue.discard(request.items)
         self._forget(request)
         self._observer.dropped(reason=reason, items=unanswered)
-        self._tell_depth()
 
     def _forget(self, request: Request) -> None:
         self._requests.discard(request)
-        self._something_ended.set()
-
-    async def _wait_until(self, is_reached: Callable[[], bool]) -> None:
-        while not is_reached():
-            self._something_ended.clear()
-            await self._something_ended.wait()
-
-    def _tell_depth(self) -> None:
-        self._observer.queue_depth(items=self._queue.items, tokens=self._queue.tokens)
-
-
-class _OnLoop:
-    """Carries the sessions' events from their threads to the loop, each as one callback. A closed loop hears nothing."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, events: SessionEvents) -> None:
-        self._loop = loop
-        self._events = events
-
-    def batch_reported(self, report: BatchReport) -> None:
-        self._call(self._events.batch_reported, report)
-
-    def session_died(self) -> None:
-        self._call(self._events.session_died)
-
-    def session_restarted(self) -> None:
-        self._call(self._events.session_restarted)
-
-    def session_ended(self) -> None:
-        self._call(self._events.session_ended)
-
-    def _call(self, callback: Callable[..., None], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback, *args)
+        self._request_ended.set()

@@ -3,6 +3,7 @@
 from typing import Literal, Protocol
 
 DropReason = Literal["expired", "cancelled", "failed", "shutdown"]
+LossReason = Literal["died", "stuck"]
 
 
 class BatchObserver(Protocol):
@@ -12,12 +13,12 @@ class BatchObserver(Protocol):
         """A batch left its session: ``tokens`` without padding, ``infer_s`` with the retries of a failed batch."""
         ...
 
-    def queue_depth(self, *, items: int, tokens: int) -> None:
-        """What waits now; told on every admission, batch and drop."""
-        ...
-
     def dropped(self, *, reason: DropReason, items: int) -> None:
         """A request ended with ``items`` (at least 1) of its items unanswered. Not told of a request that was shed."""
+        ...
+
+    def session_lost(self, *, reason: LossReason) -> None:
+        """A session's model died, or is stuck in a call and was given up; another is being made."""
         ...
 
 
@@ -27,8 +28,8 @@ class NullObserver:
     def batch_done(self, *, items: int, tokens: int, padded_tokens: int, infer_s: float) -> None:
         pass
 
-    def queue_depth(self, *, items: int, tokens: int) -> None:
+    def dropped(self, *, reason: DropReason, items: int) -> None:
         pass
 
-    def dropped(self, *, reason: DropReason, items: int) -> None:
+    def session_lost(self, *, reason: LossReason) -> None:
         pass

@@ -48,18 +48,27 @@ class BoundedQueue:
             TextTooLarge: they wouldn't fit into an empty queue either, so trying again is no help.
         """
         tokens = sum(item.cost for item in items)
-        limits = self._limits
-        if len(items) > limits.max_queue_items or tokens > limits.max_queue_tokens:
-            raise TextTooLarge(
-                f"the request needs {len(items)} windows of {tokens} tokens in all; "
-                f"at most {limits.max_queue_items} windows and {limits.max_queue_tokens} tokens can wait"
-            )
         with self._changed:
-            if len(self._waiting) + len(items) > limits.max_queue_items or self._tokens + tokens > limits.max_queue_tokens:
-                raise QueueFull("the queue is full", retry_after_s=self._retry_after_s())
+            self.check_room(len(items), tokens)
             self._waiting.update(dict.fromkeys(items))
             self._tokens += tokens
             self._changed.notify(len(items))
+
+    def check_room(self, items: int, tokens: int) -> None:
+        """Raise what :meth:`put_all` would for so much. Only one thread may admit, so that the answer holds until it does."""
+        limits = self._limits
+        if items > limits.max_queue_items or tokens > limits.max_queue_tokens:
+            raise TextTooLarge(
+                f"the request needs {items} windows of {tokens} tokens in all; "
+                f"at most {limits.max_queue_items} windows and {limits.max_queue_tokens} tokens can wait"
+            )
+        if len(self._waiting) + items > limits.max_queue_items or self._tokens + tokens > limits.max_queue_tokens:
+            raise QueueFull("the queue is full", retry_after_s=self._retry_after_s())
+
+    def is_idle(self, sessions: int) -> bool:
+        """Nothing waits, and so many sessions wait for something."""
+        with self._changed:
+            return not self._waiting and self._idle_sessions >= sessions
 
     def take(self) -> list[Item] | None:
         """Block until something wanted waits, and take a batch of it; None once the queue is closed.

@@ -1,151 +1,194 @@
-"""One session's thread: takes batches, calls its classifier, reports, and outlives its own death."""
+"""One session: a thread around one model. It takes batches, reports them, and outlives its model."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from server.batching.item import Answer, Item
+from server.batching.item import Item, Payload, Row
 from server.batching.queue import BoundedQueue
+from server.batching.serving import BatchReport, serve
+from server.core.errors import StillguardError
 
 MAX_BACKOFF_S = 30.0
 
 logger = logging.getLogger(__name__)
 
-Classify = Callable[[Sequence], Sequence]
 
+class Model(Protocol[Payload, Row]):
+    """What a session runs. Called by one thread at a time."""
 
-@dataclass(slots=True)
-class BatchReport:
-    """What became of one batch. An item in neither ``answers`` nor ``failed`` was no longer wanted."""
+    def classify(self, payloads: Sequence[Payload]) -> Sequence[Row]:
+        """Row i is payload i's."""
+        ...
 
-    items: int
-    tokens: int
-    padded_tokens: int
-    infer_s: float = 0.0
-    answers: list[tuple[Item, Answer]] = field(default_factory=list)
-    failed: list[Item] = field(default_factory=list)
+    def warm_up(self) -> None:
+        """Run on typical shapes; raises if the model can't serve."""
+        ...
 
 
 class SessionEvents(Protocol):
-    """What a session tells its batcher, on the session's own thread."""
+    """What a session tells its pool, on the event loop."""
 
-    def batch_reported(self, report: BatchReport) -> None:
-        """Once per batch taken, whatever the classifier did."""
+    def batch_reported(self, session: "Session", report: BatchReport) -> None:
+        """Once per batch taken, unless the batch was taken away (:meth:`Session.abandon_call`)."""
         ...
 
-    def session_died(self) -> None:
-        """The classifier raised what is no ``Exception``; its batch is reported next."""
+    def session_died(self, session: "Session") -> None:
+        """Its model died; its batch is reported next."""
         ...
 
-    def session_restarted(self) -> None:
-        """A session that died serves again."""
+    def session_restarted(self, session: "Session") -> None:
+        """It has a new model and serves."""
         ...
 
-    def session_ended(self) -> None:
+    def session_ended(self, session: "Session") -> None:
         """The thread is about to end; nothing follows."""
         ...
 
 
-class Session:
-    """A thread around one classifier. It ends when the queue is closed, and is down for a while when the classifier dies.
+class Backoff:
+    """The pause before the next model: doubled from ``first_s`` to :data:`MAX_BACKOFF_S`, until a batch goes well."""
 
-    The pause doubles from ``restart_after_s`` to :data:`MAX_BACKOFF_S` until a batch goes well.
+    def __init__(self, first_s: float) -> None:
+        self._first_s = self._next_s = first_s
+
+    def next_s(self) -> float:
+        pause_s = self._next_s
+        self._next_s = min(2 * pause_s, MAX_BACKOFF_S)
+        return pause_s
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
+
+
+class _Call:
+    """A batch in the model's hands. ``since`` is ``time.monotonic()`` at the start of the call that is going on."""
+
+    __slots__ = ("batch", "since")
+
+    def __init__(self, batch: Sequence[Item]) -> None:
+        self.batch = batch
+        self.since = time.monotonic()
+
+
+class Session:
+    """Serves until the queue is closed, or until its call is abandoned.
+
+    A model that died is dropped, and one made by ``rebuild`` takes its place, after a pause. It died if it raised what is
+    no ``Exception``, or if it could serve no item of a batch, not even alone, and can't run :meth:`Model.warm_up` either.
     """
 
     def __init__(
         self,
-        classify: Classify,
+        model: Model | None,
         *,
+        rebuild: Callable[[], Model],
         name: str,
         queue: BoundedQueue,
-        check_row: Callable[[Any], bool],
+        check_row: Callable[[Row], bool],
         events: SessionEvents,
-        restart_after_s: float,
+        post: Callable[..., None],
+        backoff: Backoff,
     ) -> None:
-        self._classify = classify
+        """Args:
+        model: None to begin with a pause and one from ``rebuild``.
+        rebuild: gives a model that isn't warm; whatever it raises is logged, and tried again after the next pause.
+        post: ``post(event, *args)`` has the event loop call it.
+        """
+        self.name = name
+        self.backoff = backoff
+        self._model = model
+        self._rebuild = rebuild
         self._queue = queue
         self._check_row = check_row
         self._events = events
-        self._restart_after_s = restart_after_s
+        self._post = post
+        self._call: _Call | None = None
+        self._is_abandoned = False
+        self._settling = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def busy_since(self) -> float | None:
+        """``time.monotonic()`` at which the present model call began; None between calls. For any thread."""
+        call = self._call
+        return None if call is None else call.since
+
+    def abandon_call(self, begun_by: float) -> Sequence[Item] | None:
+        """Take a stuck call's batch away. From then on the batch is the caller's to settle, and the thread's no more: when
+        the call comes back, the thread drops what it brings, and ends.
+
+        Args:
+            begun_by: ``time.monotonic()``; a call that began later is not stuck.
+
+        Returns:
+            the batch, or None if no such call goes on, for it came back just now.
+        """
+        with self._settling:
+            call = self._call
+            if call is None or call.since > begun_by:
+                return None
+            self._is_abandoned = True
+            return call.batch
+
     def _run(self) -> None:
-        backoff_s = self._restart_after_s
         try:
-            while (batch := self._queue.take()) is not None:
-                if self._serve(batch):
-                    backoff_s = self._restart_after_s
-                    continue
-                if self._queue.wait_closed(backoff_s):
+            while self._has_model() and (batch := self._queue.take()) is not None:
+                if not self._serve(batch):
                     return
-                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
-                self._events.session_restarted()
         finally:
-            self._events.session_ended()
+            self._model = None
+            self._post(self._events.session_ended, self)
+
+    def _has_model(self) -> bool:
+        """True with a model to serve; pauses and rebuilds until there is one. False once the queue is closed."""
+        while self._model is None:
+            if self._queue.wait_closed(self.backoff.next_s()):
+                return False
+            try:
+                model = self._rebuild()
+                model.warm_up()
+            except BaseException as error:
+                # Only our own errors are known to quote nobody.
+                reason = str(error) if isinstance(error, StillguardError) else type(error).__name__
+                logger.error("%s can't be rebuilt: %s", self.name, reason)
+            else:
+                self._model = model
+                self._post(self._events.session_restarted, self)
+        return True
 
     def _serve(self, batch: Sequence[Item]) -> bool:
-        """Classify and report one batch; False if the classifier died of it."""
-        report = BatchReport(
-            items=len(batch),
-            tokens=sum(item.cost for item in batch),
-            padded_tokens=len(batch) * max(item.cost for item in batch),
-        )
-        started_at = time.monotonic()
-        try:
-            self._classify_each(batch, report)
-        except BaseException as error:
-            logger.error("%s died: %s", self._thread.name, type(error).__name__)
-            answered = {item for item, _ in report.answers}
-            report.failed = [item for item in batch if item not in answered]
-            self._events.session_died()
+        """Run one batch and report it; False if it was taken away meanwhile."""
+        self._call = call = _Call(batch)
+        report = serve(batch, self._classify, self._check_row)
+        death = report.death or (None if report.has_returned else self._fault())
+        with self._settling:
+            self._call = None
+            is_abandoned = self._is_abandoned
+        if is_abandoned:
+            logger.warning("%s came back %.1f s after its call began, too late", self.name, time.monotonic() - call.since)
             return False
-        else:
-            return True
-        finally:
-            report.infer_s = time.monotonic() - started_at
-            self._events.batch_reported(report)
+        if death is not None:
+            logger.error("%s died: %s", self.name, death.__name__)
+            self._model = None
+            self._post(self._events.session_died, self)
+        elif report.answers:
+            self.backoff.reset()
+        self._post(self._events.batch_reported, self, report)
+        return True
 
-    def _classify_each(self, items: Sequence[Item], report: BatchReport) -> None:
-        """Give every item a row or failure of its own: what went wrong in company is tried again in halves.
+    def _classify(self, payloads: Sequence) -> Sequence:
+        self._call.since = time.monotonic()
+        return self._model.classify(payloads)
 
-        A row that fails the check is tried again too, since a quantised model lets one item's overflow reach its
-        neighbours.
-        """
-        bad = self._attempt(items, report)
-        if not bad:
-            return
-        if len(items) == 1:
-            report.failed.extend(bad)
-            return
-        wanted = [item for item in bad if item.is_wanted]
-        middle = len(wanted) // 2
-        for half in (wanted[:middle], wanted[middle:]):
-            if half:
-                self._classify_each(half, report)
-
-    def _attempt(self, items: Sequence[Item], report: BatchReport) -> Sequence[Item]:
-        """One model call; the items that got no good row."""
-        started_at = time.monotonic()
+    def _fault(self) -> type[BaseException] | None:
+        """What a model that raised on everything raises on what it surely can do; None if it was the texts' fault."""
         try:
-            rows = self._classify([item.payload for item in items])
-            infer_s = time.monotonic() - started_at
-            if len(rows) != len(items):
-                raise ValueError(f"{len(rows)} rows for {len(items)} items")
-            is_good = [self._check_row(row) for row in rows]
-        except Exception as error:
-            # The error's own words could quote a text: its type has to do.
-            logger.warning("%s failed on %d items: %s", self._thread.name, len(items), type(error).__name__)
-            return items
-        bad = []
-        for item, row, good in zip(items, rows, is_good, strict=True):
-            if good:
-                report.answers.append((item, Answer(row, started_at - item.queued_at, infer_s)))
-            else:
-                bad.append(item)
-        return bad
+            self._model.warm_up()
+        except BaseException as error:
+            return type(error)
+        return None

@@ -8,14 +8,21 @@ from fastapi import APIRouter, Request, Response
 from server.observability.metrics import Metrics
 
 
-def health_router(*, metrics: Metrics, missing: Callable[[], Sequence[str]], version: str) -> APIRouter:
-    """``missing`` names what readiness still lacks, in words that an operator can act on; nothing lacking means ready."""
+def index_router(version: str) -> APIRouter:
+    """``/``: what there is here."""
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
     async def index() -> Response:
         links = {"check": "/v1/check", "moderations": "/v1/moderations", "docs": "/docs", "ready": "/readyz"}
         return _json({"name": "stillguard", "version": version, "links": links})
+
+    return router
+
+
+def health_router(missing: Callable[[], Sequence[str]]) -> APIRouter:
+    """``missing`` names what readiness still lacks, in words that an operator can act on; nothing lacking means ready."""
+    router = APIRouter()
 
     @router.get("/livez", summary="The event loop turns")
     async def live() -> Response:
@@ -25,6 +32,13 @@ def health_router(*, metrics: Metrics, missing: Callable[[], Sequence[str]], ver
     async def ready() -> Response:
         lacking = list(missing())
         return _json({"status": "not_ready" if lacking else "ready", "missing": lacking}, 503 if lacking else 200)
+
+    return router
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """``/metrics``, on one port only: the private one where there is one."""
+    router = APIRouter()
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def prometheus(request: Request) -> Response:

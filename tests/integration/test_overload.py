@@ -32,7 +32,8 @@ async def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(open_guard)
 
 
 async def test_long_requests_beyond_the_bound_are_shed_before_they_are_encoded(open_guard):
-    guard = await open_guard(is_gated=True, settings={"encode_max_requests": 1, "encode_inline_chars": 10})
+    bounds = {"encode_max_chars": 20_000, "max_request_chars": 20_000, "encode_inline_chars": 10}
+    guard = await open_guard(is_gated=True, settings=bounds)
     replies = [asyncio.create_task(guard.check("plain " * 2_000)) for _ in range(2)]
     done, _ = await asyncio.wait(replies, return_when=asyncio.FIRST_COMPLETED)
     (shed,) = done
@@ -87,6 +88,28 @@ async def test_a_dead_session_comes_back(open_guard):
     assert (await guard.client.get("/readyz")).status_code == 200
 
 
+async def test_a_stuck_session_fails_its_text_and_makes_the_server_unready(open_guard):
+    guard = await open_guard(is_gated=True, settings={"session_stuck_s": 0.05, "session_restart_s": 3600})
+    reply = await guard.check("hate")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "classifier_failed")
+    unready = await guard.client.get("/readyz")
+    assert (unready.status_code, unready.json()["missing"]) == (503, ["0 of 1 sessions are alive"])
+    assert await guard.metric("stillguard_live_sessions") == 0
+    assert await guard.metric("stillguard_sessions") == 1
+    assert await guard.metric("stillguard_lost_sessions_total", reason="stuck") == 1
+    assert await guard.metric("stillguard_requests_total", route="native", outcome="failed") == 1
+    assert (await guard.client.get("/livez")).status_code == 200
+
+
+async def test_another_session_takes_the_place_of_a_stuck_one(open_guard):
+    guard = await open_guard(is_gated=True, settings={"session_stuck_s": 0.05, "session_restart_s": 0.01})
+    assert (await guard.check("hate")).status_code == 500
+    guard.gate.set()
+    assert (await guard.check("hate")).status_code == 200
+    assert (await guard.client.get("/readyz")).status_code == 200
+    assert await guard.metric("stillguard_live_sessions") == 1
+
+
 async def request_by_hand(app, body: bytes, gone: asyncio.Event) -> list:
     """One request whose client goes away when ``gone`` is set; what was sent to it."""
     sent = []
@@ -128,7 +151,7 @@ async def test_a_client_that_stays_is_answered_by_hand_too(open_guard):
     guard = await open_guard()
     start, body = await request_by_hand(guard.app, b'{"texts": [{"text": "hate"}]}', asyncio.Event())
     assert start["status"] == 200
-    assert b'"verdict": "block"' in body["body"]
+    assert b'"verdict":"block"' in body["body"]
 
 
 async def test_draining_lets_admitted_work_finish_and_refuses_the_rest(open_guard):

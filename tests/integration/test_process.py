@@ -101,6 +101,31 @@ def test_a_stopping_server_answers_what_it_admitted(server):
     assert reply.json()["results"][0]["verdict"] == "block"
 
 
+def test_a_stopping_server_refuses_clearly_and_says_goodbye(server):
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        assert "connection" not in client.get("/readyz").headers
+        server.gate.clear()
+        replies = []
+        asking = threading.Thread(
+            target=lambda: replies.append(
+                httpx.post(f"{server.url}/v1/check", json={"texts": [{"text": "hate"}]}, timeout=60, trust_env=False)
+            )
+        )
+        asking.start()
+        assert server.entered.wait(60)
+        server.should_exit = True
+        while (unready := client.get("/readyz")).status_code == 200:
+            pass
+        assert unready.json()["missing"] == ["the server is draining"]
+        refused = client.post("/v1/check", json={"texts": [{"text": "hate"}]})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        assert refused.headers["connection"] == "close"
+        server.gate.set()
+        asking.join(60)
+    (admitted,) = replies
+    assert (admitted.status_code, admitted.headers["connection"]) == (200, "close")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "said"),
     [

@@ -7,6 +7,7 @@ def model():
     model = Model()
     yield model
     model.release()
+    model.free()
 
 
 @pytest.fixture

@@ -1,38 +1,13 @@
 """The batcher: every caller hears exactly once, whatever happens to the model, the others or the server."""
 
 import asyncio
-import logging
 import time
 
 import pytest
-from scripted_model import Work, make_batcher, soon
+from scripted_model import Work, busy, make_batcher, queued, rows, soon, submitted
 
 from server.batching.limits import BatchLimits
 from server.core.errors import ClassifierFailed, DeadlineExceeded, QueueFull, ShuttingDown, TextTooLarge
-
-
-async def rows(batcher, *works, deadline=None):
-    answers = await batcher.submit(works, deadline=deadline or soon())
-    return [answer.row for answer in answers]
-
-
-async def entered(model):
-    await asyncio.to_thread(model.wait_entered)
-
-
-async def busy(batcher, model):
-    """A task whose call the model holds; what is submitted next has to wait."""
-    model.hold()
-    task = asyncio.create_task(rows(batcher, Work(-1)))
-    await entered(model)
-    return task
-
-
-async def submitted(batcher, *works, **kwargs):
-    """A task that has put its items into the queue."""
-    task = asyncio.create_task(rows(batcher, *works, **kwargs))
-    await asyncio.sleep(0)
-    return task
 
 
 async def test_answers_come_in_the_order_of_the_payloads(model):
@@ -50,12 +25,12 @@ async def test_what_waits_while_the_session_is_busy_makes_the_next_batch(model, 
     batcher.start()
     first = await busy(batcher, model)
     tasks = [await submitted(batcher, Work(value, cost=value)) for value in (5, 7, 6)]
-    assert recorder.depths[-1] == (3, 18)
+    assert queued(batcher) == (3, 18)
     model.release()
     assert await asyncio.gather(first, *tasks) == [[-2], [10], [14], [12]]
     assert [[work.value for work in call] for call in model.calls] == [[-1], [5, 6, 7]]
     assert recorder.batches == [(1, 4, 4), (3, 18, 21)]
-    assert recorder.depths[-1] == (0, 0)
+    assert queued(batcher) == (0, 0)
     assert recorder.drops == []
     assert await batcher.drain(30)
 
@@ -90,7 +65,7 @@ async def test_one_failed_item_fails_its_request_and_frees_the_rest(model, recor
         await doomed
     assert await asyncio.gather(first, neighbour) == [[-2], [18]]
     assert recorder.drops == [("failed", 7)]
-    assert recorder.depths[-1] == (0, 0)
+    assert queued(batcher) == (0, 0)
     assert await batcher.drain(30)
 
 
@@ -104,7 +79,7 @@ async def test_a_full_queue_sheds_at_once_and_keeps_its_word_to_the_others(model
     assert caught.value.retry_after_s >= 1
     with pytest.raises(TextTooLarge):
         await rows(batcher, *[Work(5)] * 4)
-    assert recorder.depths[-1] == (2, 8)
+    assert queued(batcher) == (2, 8)
     model.release()
     assert await asyncio.gather(first, waiting) == [[-2], [2, 4]]
     assert sum(len(call) for call in model.calls) == 3
@@ -131,7 +106,7 @@ async def test_an_item_that_expired_in_the_queue_costs_no_inference(model, recor
     first = await busy(batcher, model)
     with pytest.raises(DeadlineExceeded):
         await rows(batcher, Work(1), Work(2), deadline=soon(0.02))
-    assert recorder.depths[-1] == (0, 0)
+    assert queued(batcher) == (0, 0)
     model.release()
     assert await first == [-2]
     assert await batcher.drain(30)
@@ -144,7 +119,7 @@ async def test_a_deadline_in_the_past_is_not_admitted(model, recorder):
     batcher.start()
     with pytest.raises(DeadlineExceeded):
         await rows(batcher, Work(1), deadline=soon(-1))
-    assert recorder.depths == recorder.drops == []
+    assert recorder.drops == model.calls == []
     assert await batcher.drain(30)
 
 
@@ -156,7 +131,7 @@ async def test_a_cancelled_caller_costs_no_inference(model, recorder):
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
-    assert recorder.depths[-1] == (0, 0)
+    assert queued(batcher) == (0, 0)
     assert recorder.drops == [("cancelled", 2)]
     model.release()
     assert await first == [-2]
@@ -209,33 +184,6 @@ async def test_a_batcher_admits_nothing_before_it_starts_and_after_it_closes(mod
     assert await batcher.drain(30)
 
 
-async def test_a_session_that_dies_is_seen_fails_its_batch_and_comes_back(model, recorder, caplog):
-    caplog.set_level(logging.ERROR)
-    batcher = make_batcher([model], observer=recorder, restart_after_s=0.05)
-    batcher.start()
-    with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="die"))
-    assert not batcher.is_alive
-    assert batcher.live_sessions == 0
-    assert caplog.messages == ["session-0 died: Death"]
-    assert await rows(batcher, Work(2)) == [4]
-    assert batcher.is_alive
-    assert recorder.drops == [("failed", 1)]
-    assert await batcher.drain(30)
-
-
-async def test_closing_does_not_wait_for_a_restart(model):
-    batcher = make_batcher([model], restart_after_s=1_000.0)
-    batcher.start()
-    with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="die"))
-    waiting = await submitted(batcher, Work(2))
-    batcher.close()
-    with pytest.raises(ShuttingDown):
-        await waiting
-    assert await batcher.drain(30)
-
-
 def test_a_loop_that_closed_early_harms_no_thread(model):
     batcher = make_batcher([model])
 
@@ -249,6 +197,46 @@ def test_a_loop_that_closed_early_harms_no_thread(model):
     batcher.close()
 
 
-def test_a_batcher_without_classifiers_is_refused():
-    with pytest.raises(ValueError, match="at least one classifier"):
+def test_a_batcher_without_models_is_refused():
+    with pytest.raises(ValueError, match="at least one model"):
         make_batcher([])
+
+
+async def test_what_can_not_be_admitted_is_refused_before_anything_is_done_for_it(model):
+    batcher = make_batcher([model], limits=BatchLimits(max_queue_items=3, max_queue_tokens=20))
+    with pytest.raises(ShuttingDown):
+        batcher.expect(1)
+    batcher.start()
+    first = await busy(batcher, model)
+    with pytest.raises(TextTooLarge):
+        batcher.expect(4)
+    waiting = await submitted(batcher, Work(1, cost=9), Work(2, cost=9))
+    batcher.expect(1)
+    with pytest.raises(QueueFull):
+        batcher.expect(2)
+    crowded = await submitted(batcher, Work(3, cost=2))
+    with pytest.raises(QueueFull):
+        batcher.expect(1)
+    model.release()
+    assert await asyncio.gather(first, waiting, crowded) == [[-2], [2, 4], [6]]
+    batcher.expect(3)
+    assert await batcher.drain(30)
+    with pytest.raises(ShuttingDown):
+        batcher.expect(1)
+
+
+async def test_a_long_text_is_not_overtaken_for_ever_by_short_ones(model):
+    """However many short ones keep coming, those that were there first are all that can go before it."""
+    batcher = make_batcher([model], limits=BatchLimits(max_batch_items=2, max_batch_tokens=500))
+    batcher.start()
+    first = await busy(batcher, model)
+    early = [await submitted(batcher, Work(value, cost=5)) for value in range(3)]
+    long = await submitted(batcher, Work(99, cost=400))
+    late = [await submitted(batcher, Work(value, cost=5)) for value in range(3, 40)]
+    model.release()
+    await asyncio.gather(first, long, *early, *late)
+    calls = [[work.value for work in call] for call in model.calls[1:]]
+    assert calls[0] == [0, 1]
+    assert calls[1] == [2, 3], "a late one may ride along with the oldest"
+    assert calls[2] == [99]
+    assert await batcher.drain(30)

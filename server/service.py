@@ -1,0 +1,231 @@
+"""One server's running parts: started in order, reloaded beside the old ones, stopped in order."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.batching.batcher import Batcher
+from server.batching.limits import BatchLimits
+from server.check import AnswerCounter, Checker, CheckLimits, check_row
+from server.core.artifact import Manifest
+from server.core.errors import ConfigurationError, ReloadInProgress, ShuttingDown, StillguardError
+from server.core.policy import PolicySet
+from server.core.types import ArtifactId, Device
+from server.inference.classifier import Classifier, Encoder
+from server.observability.logging import describe_exception
+from server.observability.metrics import Metrics
+from server.settings import Settings
+from server.student import Student
+from server.teacher.teacher import Teacher
+from server.teaching import join_teachers, make_cascade
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StudentParts:
+    """What one student is made of. One classifier per session, not warm; ``rebuild`` makes another of the same artefact."""
+
+    manifest: Manifest
+    policies: PolicySet
+    encoder: Encoder
+    classifiers: Sequence[Classifier]
+    rebuild: Callable[[], Classifier]
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of: loaded from disk, or fakes in tests.
+
+    ``teachers`` are the endpoints of one teacher.
+    ``reload`` reads another student, from a given artefact folder or from the configured one; it is called on a thread.
+    """
+
+    student: StudentParts
+    teachers: Sequence[Teacher]
+    reload: Callable[[Path | None], StudentParts]
+
+
+class Service:
+    """Used on one event loop; started once and stopped once."""
+
+    def __init__(self, settings: Settings, parts: Parts, metrics: Metrics, *, answers: AnswerCounter) -> None:
+        """``answers`` counts the answered requests; ``metrics`` counts all else."""
+        self._settings = settings
+        self._metrics = metrics
+        self._teacher = join_teachers(settings, parts.teachers, metrics.cascade)
+        self.cascade = make_cascade(settings, self._teacher, metrics.cascade)
+        self._load = parts.reload
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._cold: Sequence[Classifier] = parts.student.classifiers
+        self._is_started = False
+        self._is_draining = False
+        self._reloading: asyncio.Task[ArtifactId] | None = None
+        self._retiring: dict[asyncio.Task[bool], Student] = {}
+        self.student = self._make(parts.student)
+        """The one that new requests are for."""
+        self.checker = Checker(
+            student=self._student_for_new,
+            default_policy=settings.policy,
+            cascade=self.cascade,
+            metrics=answers,
+            executor=self._executor,
+            limits=CheckLimits(
+                request_timeout_s=settings.request_timeout_s,
+                max_windows=settings.max_windows,
+                encode_inline_chars=settings.encode_inline_chars,
+                encode_max_chars=settings.encode_max_chars,
+            ),
+        )
+        self._describe()
+        metrics.follow_teacher(lambda: self._teacher.is_ready)
+        metrics.follow(
+            ready=lambda: not self.missing(),
+            sessions=lambda: self.student.batcher.sessions,
+            live_sessions=lambda: self.student.batcher.live_sessions,
+            queue_items=lambda: sum(student.batcher.queued_items for student in self._students()),
+            queue_tokens=lambda: sum(student.batcher.queued_tokens for student in self._students()),
+        )
+
+    def missing(self) -> list[str]:
+        """What readiness lacks; empty while traffic may come. The teacher isn't part of it: the student serves without."""
+        if self._is_draining:
+            return ["the server is draining"]
+        if not self._is_started:
+            return ["the model is not warm"]
+        batcher = self.student.batcher
+        if not batcher.is_alive:
+            return [f"{batcher.live_sessions} of {batcher.sessions} sessions are alive"]
+        return []
+
+    async def start(self) -> None:
+        """Begin to start the teacher, warm every session up, then admit."""
+        await self._teacher.start()
+        await _warm_up(self._cold)
+        self._cold = ()
+        self.student.batcher.start()
+        self._is_started = True
+
+    async def reload(self, artifact: Path | None = None) -> ArtifactId:
+        """Load an artefact and the policies beside what serves, and swap: new requests get the new ones, those under way
+        end with what they began with. If anything fails, what served goes on serving. A caller that is cancelled doesn't
+        stop it.
+
+        Args:
+            artifact: its folder; None for the configured one.
+
+        Returns:
+            the artefact that serves now.
+
+        Raises:
+            ReloadInProgress: another reload is under way.
+            ShuttingDown: not started, or stopping.
+            ConfigurationError: why the new artefact or the policies can't be used.
+        """
+        return await asyncio.shield(self._begin_reload(artifact))
+
+    def reload_soon(self) -> None:
+        """:meth:`reload` for whoever can't be told what came of it, as the sender of a signal: log and metrics have it."""
+        try:
+            task = self._begin_reload(None)
+        except StillguardError as error:
+            logger.warning("no reload: %s", error)
+        else:
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def drain(self) -> None:
+        """Not ready, admit nothing more, and let what was admitted finish; after ``drain_timeout_s`` the rest gets an error."""
+        if self._is_draining:
+            return
+        self._is_draining = True
+        drained = await asyncio.gather(*(student.retire(self._settings.drain_timeout_s) for student in self._students()))
+        logger.info("drained", extra={"is_drained": all(drained)})
+
+    async def stop(self) -> None:
+        """Drain, if that wasn't done, and release everything; the teacher's child ends."""
+        await self.drain()
+        tasks = [*self._retiring, *([self._reloading] if self._reloading else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.cascade.close()
+        await self._teacher.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _begin_reload(self, artifact: Path | None) -> asyncio.Task[ArtifactId]:
+        if self._is_draining or not self._is_started:
+            raise ShuttingDown("the server is starting or stopping")
+        if self._reloading is not None:
+            self._metrics.reload_done("refused")
+            raise ReloadInProgress("another reload is under way")
+        self._reloading = asyncio.create_task(self._reload(artifact), name="reload")
+        return self._reloading
+
+    async def _reload(self, artifact: Path | None) -> ArtifactId:
+        try:
+            parts = await asyncio.to_thread(self._load, artifact)
+            await _warm_up(parts.classifiers)
+            if self._is_draining:
+                raise ShuttingDown("the server is stopping")
+        except Exception as error:
+            self._metrics.reload_done("failed")
+            why = {"reason": str(error)} if isinstance(error, ConfigurationError) else describe_exception(error)
+            logger.error("the reload failed; what served goes on serving", extra=why)
+            raise
+        finally:
+            self._reloading = None
+        old, self.student = self.student, self._make(parts)
+        self.student.batcher.start()
+        # Whoever holds it has heard by the deadline of its own.
+        patience_s = self._settings.request_timeout_s + self._settings.drain_timeout_s
+        retiring = asyncio.create_task(old.retire(patience_s), name="retire")
+        self._retiring[retiring] = old
+        retiring.add_done_callback(self._retiring.pop)
+        self._describe()
+        self._metrics.reload_done("ok")
+        now = self.student.artifact
+        logger.info("reloaded", extra={"artifact_version": now.version, "artifact_hash": now.hash})
+        return now
+
+    def _make(self, parts: StudentParts) -> Student:
+        settings = self._settings
+        batcher = Batcher(
+            parts.classifiers,
+            rebuild=parts.rebuild,
+            cost=lambda window: window.tokens,
+            check_row=check_row,
+            limits=BatchLimits(
+                max_batch_items=settings.batch_items_on(parts.device),
+                max_batch_tokens=settings.batch_tokens_on(parts.device),
+                max_queue_items=settings.queue_max_items,
+                max_queue_tokens=settings.queue_max_tokens,
+            ),
+            observer=self._metrics,
+            restart_after_s=settings.session_restart_s,
+            stuck_s=settings.session_stuck_s,
+        )
+        return Student(manifest=parts.manifest, policies=parts.policies, encoder=parts.encoder, batcher=batcher)
+
+    def _student_for_new(self) -> Student:
+        if self._is_draining:
+            raise ShuttingDown("the server is shutting down")
+        return self.student
+
+    def _students(self) -> list[Student]:
+        return [self.student, *self._retiring.values()]
+
+    def _describe(self) -> None:
+        self._metrics.describe(
+            artifact=self.student.artifact,
+            policies=",".join(f"{policy.id}@{policy.version}" for policy in self.student.policies.values()),
+            teacher=self._teacher.identity,
+        )
+
+
+async def _warm_up(classifiers: Sequence[Classifier]) -> None:
+    for classifier in classifiers:
+        await asyncio.to_thread(classifier.warm_up)

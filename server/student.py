@@ -1,0 +1,54 @@
+"""The student as it is served: one artefact's parts, and the policies that were read with it."""
+
+import asyncio
+
+from server.batching.batcher import Batcher
+from server.core.artifact import Manifest
+from server.core.calibration import Calibration
+from server.core.policy import PolicySet
+from server.core.types import ArtifactId
+from server.inference.classifier import Encoder
+
+
+class Student:
+    """What answers a request, from its first step to its last; nothing in it is ever exchanged.
+
+    A request holds one in a ``with`` block until the model has answered, and asks no other, so tokens, logits, calibration,
+    thresholds and the echoed version are one artefact's, whatever is loaded in the meantime. A reload makes another
+    ``Student`` and retires this one. The batcher is the student's own: what the old tokenizer wrote never reaches the new
+    model.
+    """
+
+    def __init__(self, *, manifest: Manifest, policies: PolicySet, encoder: Encoder, batcher: Batcher) -> None:
+        self.artifact = ArtifactId(manifest.version, manifest.hash, manifest.precision)
+        self.calibration: Calibration = manifest.calibration
+        self.policies = policies
+        self.encoder = encoder
+        self.batcher = batcher
+        self._holders = 0
+        self._unheld = asyncio.Event()
+
+    def __enter__(self) -> "Student":
+        self._holders += 1
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._unheld.set()
+
+    async def retire(self, timeout_s: float) -> bool:
+        """Once no new request gets this student: wait for those that hold it, then end its sessions.
+
+        Returns:
+            True if everyone got an answer or error of their own within ``timeout_s``; otherwise the rest got ShuttingDown.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._holders:
+                    self._unheld.clear()
+                    await self._unheld.wait()
+        except TimeoutError:
+            self.batcher.close()
+            return False
+        return await self.batcher.drain(timeout_s)
