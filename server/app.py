@@ -3,54 +3,48 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
-from server.batching.batcher import Batcher
-from server.batching.limits import BatchLimits
-from server.check import Checker, CheckLimits, check_row
-from server.core.artifact import MODEL, TOKENIZER, Manifest, load_manifest
-from server.core.calibration import IDENTITY
+from server.core.artifact import MODEL, TOKENIZER, Manifest, load_manifest, verify_files
 from server.core.errors import ConfigurationError, PolicyError
-from server.core.policy import PolicySet, load_policies
+from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
-from server.core.teacher_manifest import ADAPTER_GGUF, DEFAULT_TEACHER_FOLDER, load_teacher_manifest
+from server.core.types import Device
+from server.doors import native, openai
+from server.doors.admin import admin_router
 from server.doors.door import DoorLimits
 from server.doors.errors import on_http_exception, on_unexpected
-from server.doors.health import health_router
-from server.doors.middleware import BodyLimit, CancelOnDisconnect, RequestId
+from server.doors.escalations import DeferredReply, escalations_router
+from server.doors.front import GuardApp
+from server.doors.health import health_router, index_router, metrics_router
+from server.doors.keys import load_keys
+from server.doors.middleware import RequestId
 from server.doors.routes import add_doors
-from server.inference.classifier import Classifier, Encoder
+from server.inference.classifier import Classifier
+from server.inference.device import PROVIDERS, choose_device
 from server.inference.encoder import WindowEncoder
 from server.observability.metrics import Metrics
+from server.service import Parts, Service, StudentParts
 from server.settings import Settings
-from server.teacher.base_model import default_cache_dir, ensure_q8_base
-from server.teacher.client import HttpTeacher
-from server.teacher.embedded import EmbeddedTeacher
-from server.teacher.null import NoTeacher
-from server.teacher.teacher import Teacher
+from server.teaching import load_teachers
+
+if TYPE_CHECKING:
+    from server.observability.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a server is made of: loaded from disk by :func:`load_parts`, or fakes in tests. One classifier per session."""
-
-    manifest: Manifest
-    policies: PolicySet
-    encoder: Encoder
-    classifiers: Sequence[Classifier]
-    teacher: Teacher
+# FastAPI's own spans and logs, which any library can switch on by a global provider, hold query strings and error messages.
+_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def load_parts(settings: Settings) -> Parts:
@@ -59,130 +53,47 @@ def load_parts(settings: Settings) -> Parts:
     Raises:
         ConfigurationError: one line that says what can't be used.
     """
+    student = load_student(settings, settings.artifact)
+    teachers = load_teachers(settings, student.policies)
+    return Parts(student, teachers, reload=lambda folder: load_student(settings, folder or settings.artifact))
+
+
+def load_student(settings: Settings, folder: Path) -> StudentParts:
+    """Read and verify an artefact and the policies.
+
+    Raises:
+        ConfigurationError: one line that says what can't be used.
+    """
     policies = load_policies(settings.policies)
     if settings.policy not in policies:
         raise PolicyError(f"policy file {settings.policies}: no policy {settings.policy!r}, only {', '.join(sorted(policies))}")
-    manifest = load_manifest(settings.artifact)
-    encoder = WindowEncoder(
-        settings.artifact / TOKENIZER, max_tokens=manifest.max_tokens, overlap_tokens=settings.window_overlap_tokens
-    )
-    return Parts(manifest, policies, encoder, _load_classifiers(settings, manifest), load_teacher(settings, policies))
+    manifest = load_manifest(folder)
+    encoder = WindowEncoder(folder / TOKENIZER, max_tokens=manifest.max_tokens, overlap_tokens=settings.window_overlap_tokens)
 
+    def rebuild() -> Classifier:
+        verify_files(folder, (MODEL,), manifest.files, kind="artifact")  # it may have been replaced since
+        (classifier,) = _load_classifiers(manifest, folder, sessions=1, device=device)
+        return classifier
 
-def load_teacher(settings: Settings, policies: PolicySet) -> Teacher:
-    """The teacher that the settings name, not started.
-
-    Raises:
-        ConfigurationError: its folder, base model or key can't be used.
-    """
-    if settings.teacher == "embedded":
-        folder = settings.teacher_path or DEFAULT_TEACHER_FOLDER
-        manifest = load_teacher_manifest(folder)
-        for policy in policies.values():
-            if not manifest.is_tuned_on(policy):
-                logger.warning("the teacher was not tuned on this policy's wording", extra={"policy": policy.id})
-        return EmbeddedTeacher(
-            ensure_q8_base(default_cache_dir(), expected_sha256=manifest.base_sha256),
-            lora=folder / ADAPTER_GGUF,
-            calibration=manifest.calibration,
-            threads=settings.teacher_threads,
-        )
-    if settings.teacher_url is None or settings.teacher_model is None:
-        return NoTeacher()
-    return HttpTeacher(
-        settings.teacher_url,
-        model=settings.teacher_model,
-        calibration=load_teacher_manifest(settings.teacher_path).calibration if settings.teacher_path else IDENTITY,
-        api_key=_read_key(settings),
-    )
-
-
-class Service:
-    """One server's running parts. Used on one event loop; started once and stopped once."""
-
-    def __init__(self, settings: Settings, parts: Parts, metrics: Metrics) -> None:
-        self._drain_timeout_s = settings.drain_timeout_s
-        self._classifiers = parts.classifiers
-        self._teacher = parts.teacher
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
-        self._is_started = False
-        self._is_draining = False
-        self.batcher = Batcher(
-            [classifier.classify for classifier in parts.classifiers],
-            cost=lambda window: window.tokens,
-            check_row=check_row,
-            limits=BatchLimits(
-                max_batch_items=settings.batch_max_items,
-                max_batch_tokens=settings.batch_max_tokens,
-                max_queue_items=settings.queue_max_items,
-                max_queue_tokens=settings.queue_max_tokens,
-            ),
-            observer=metrics,
-            restart_after_s=settings.session_restart_s,
-        )
-        self.checker = Checker(
-            encoder=parts.encoder,
-            batcher=self.batcher,
-            calibration=parts.manifest.calibration,
-            policies=parts.policies,
-            default_policy=settings.policy,
-            teacher=parts.teacher,
-            metrics=metrics,
-            executor=self._executor,
-            limits=CheckLimits(
-                request_timeout_s=settings.request_timeout_s,
-                teacher_timeout_s=settings.teacher_timeout_s,
-                encode_inline_chars=settings.encode_inline_chars,
-                encode_max_requests=settings.encode_max_requests,
-            ),
-        )
-
-    def missing(self) -> list[str]:
-        """What readiness lacks; empty while traffic may come. The teacher isn't part of it: the student serves without."""
-        if self._is_draining:
-            return ["the server is draining"]
-        if not self._is_started:
-            return ["the model is not warm"]
-        if not self.batcher.is_alive:
-            return [f"{self.batcher.live_sessions} of {self.batcher.sessions} sessions are alive"]
-        return []
-
-    async def start(self) -> None:
-        """Begin to start the teacher, warm every session up, then admit."""
-        if isinstance(self._teacher, EmbeddedTeacher):
-            await self._teacher.start()
-        for classifier in self._classifiers:
-            await asyncio.to_thread(classifier.warm_up)
-        self.batcher.start()
-        self._is_started = True
-
-    async def drain(self) -> None:
-        """Not ready, admit nothing more, and let what was admitted finish; after ``drain_timeout_s`` the rest gets an error."""
-        if self._is_draining:
-            return
-        self._is_draining = True
-        is_drained = await self.batcher.drain(self._drain_timeout_s)
-        logger.info("drained", extra={"is_drained": is_drained})
-
-    async def stop(self) -> None:
-        """Drain, if that wasn't done, and release everything; the teacher's child ends."""
-        await self.drain()
-        await self._teacher.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    device = choose_device(settings.device, manifest.precision, has_cuda=lambda: _ort_session().has_cuda())
+    classifiers = _load_classifiers(manifest, folder, sessions=settings.sessions_on(device), device=device)
+    running = {"device": device, "provider": PROVIDERS[device], "precision": manifest.precision, "sessions": len(classifiers)}
+    logger.info("student loaded", extra=running | {"artifact_version": manifest.version})
+    return StudentParts(manifest, policies, encoder, classifiers, rebuild, device)
 
 
 def create_app(settings: Settings, parts: Parts) -> FastAPI:
     """The ASGI application. ``app.state`` holds its ``service`` and ``metrics``, for whoever runs it."""
+    version = _version()
     metrics = Metrics(CollectorRegistry())
-    service = Service(settings, parts, metrics)
-    metrics.describe(
-        manifest=parts.manifest,
-        policies=",".join(f"{policy.id}@{policy.version}" for policy in parts.policies.values()),
-        teacher=type(parts.teacher).__name__,
-        ready=lambda: not service.missing(),
+    metrics.describe_limits(
+        queue_max_items=settings.queue_max_items,
+        queue_max_tokens=settings.queue_max_tokens,
+        request_timeout_s=settings.request_timeout_s,
+        teacher_timeout_s=settings.teacher_timeout_s,
     )
-    if isinstance(parts.teacher, EmbeddedTeacher):
-        metrics.follow_teacher(lambda teacher=parts.teacher: teacher.is_ready)
+    tracing = _open_tracing(settings, version)
+    service = Service(settings, parts, metrics, answers=metrics if tracing is None else tracing.counting(metrics))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -191,24 +102,56 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
             yield
         finally:
             await service.stop()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
-    version = _version()
-    app = FastAPI(title="Stillguard", version=version, lifespan=lifespan, redirect_slashes=False)
+    app = GuardApp(title="Stillguard", version=version, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
     app.state.service, app.state.metrics = service, metrics
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(CancelOnDisconnect)
     app.add_middleware(RequestId)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_unexpected)
     limits = DoorLimits(
+        max_body_bytes=settings.max_body_bytes,
         max_texts=settings.max_texts,
         max_text_chars=settings.max_text_chars,
         max_request_chars=settings.max_request_chars,
-        read_timeout_s=settings.request_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
     )
-    add_doors(app, check=service.checker.check, manifest=parts.manifest, metrics=metrics, limits=limits)
-    app.include_router(health_router(metrics=metrics, missing=service.missing, version=version))
+    keys = None if settings.api_keys_file is None else load_keys(settings.api_keys_file)
+
+    def traced(door: ASGIApp) -> ASGIApp:
+        return door if tracing is None else tracing.watching(door, paths=(native.PATH, openai.PATH))
+
+    add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, keys=keys, around=traced)
+    app.include_router(escalations_router(service.cascade.find, keys=keys))
+    app.add_schemas(DeferredReply)
+    app.include_router(index_router(version))
+    app.include_router(health_router(service.missing))
+    if settings.admin_port is None:
+        app.include_router(metrics_router(metrics))
     return app
+
+
+def create_private_app(service: Service, metrics: Metrics) -> FastAPI:
+    """What the private port serves: health, metrics and administration, on the service of :func:`create_app`."""
+    app = FastAPI(title="Stillguard, private port", version=_version(), redirect_slashes=False, telemetry=_NO_TELEMETRY)
+    app.add_middleware(RequestId)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_unexpected)
+    app.include_router(health_router(service.missing))
+    app.include_router(metrics_router(metrics))
+    app.include_router(admin_router(service.reload))
+    return app
+
+
+def _open_tracing(settings: Settings, version: str) -> "Tracing | None":
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from server.observability.tracing import Tracing  # noqa: PLC0415 (an extra: otel)
+    except ModuleNotFoundError:
+        raise ConfigurationError("OpenTelemetry is not installed: pip install 'stillguard[otel]'") from None
+    return Tracing(settings.otlp_endpoint, share=settings.trace_share, version=version)
 
 
 def _version() -> str:
@@ -218,28 +161,19 @@ def _version() -> str:
         return "0+checkout"
 
 
-def _load_classifiers(settings: Settings, manifest: Manifest) -> Sequence[Classifier]:
-    try:
-        from server.inference.ort_session import load_classifiers  # noqa: PLC0415 (an extra: cpu or gpu)
-    except ModuleNotFoundError:
-        raise ConfigurationError("ONNX Runtime is not installed: pip install 'stillguard[cpu]' or 'stillguard[gpu]'") from None
-    return load_classifiers(
-        settings.artifact / MODEL,
-        sessions=settings.session_count,
+def _load_classifiers(manifest: Manifest, folder: Path, *, sessions: int, device: Device) -> Sequence[Classifier]:
+    return _ort_session().load_classifiers(
+        folder / MODEL,
+        sessions=sessions,
         categories=len(CATEGORIES),
         max_tokens=manifest.max_tokens,
-        provider=PROVIDERS[settings.device],
+        provider=PROVIDERS[device],
     )
 
 
-def _read_key(settings: Settings) -> str | None:
-    path = settings.teacher_api_key_file
-    if path is None:
-        return None
+def _ort_session() -> ModuleType:
     try:
-        key = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"teacher API key file {path} can't be read: {type(error).__name__}") from None
-    if not key:
-        raise ConfigurationError(f"teacher API key file {path} is empty")
-    return key
+        from server.inference import ort_session  # noqa: PLC0415 (an extra: cpu or gpu)
+    except ModuleNotFoundError:
+        raise ConfigurationError("ONNX Runtime is not installed: pip install 'stillguard[cpu]' or 'stillguard[gpu]'") from None
+    return ort_session

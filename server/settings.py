@@ -17,6 +17,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE
+from server.core.types import Device
 
 ENV_PREFIX = "STILLGUARD_"
 _SHIPPED_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "default"
@@ -24,6 +25,8 @@ _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -43,40 +46,77 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     keep_alive_s: int = Field(75, ge=1, le=3600, description="How long an idle connection stays open, in seconds.")
+    admin_host: str = Field("127.0.0.1", description="Address of the private port.")
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Private port for /metrics, /livez, /readyz and /admin/reload, without authentication; 0 takes a free one. "
+        "Left out, there is none, and /metrics is on the public port.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
+    otlp_endpoint: str | None = Field(
+        None, description="URL of an OTLP/HTTP collector for traces, which go to its /v1/traces; left out, nothing is traced."
+    )
+    trace_share: float = Field(
+        1.0, ge=0, le=1, description="Share of requests to trace; a caller's own decision (traceparent) goes before it."
+    )
 
     artifact: Path = Field(_SHIPPED_ARTIFACT, description="Folder of the student's artefact.")
     policies: Path = Field(DEFAULT_POLICY_FILE, description="TOML file of policies.")
     policy: str = Field("default", description="Id of the policy for requests that name none.")
 
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the student runs.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the student runs; auto takes a GPU for an FP16 or FP32 artefact, where one can be used."
+    )
     sessions: int = Field(
         0, ge=0, le=256, description="Model sessions, one thread each; 0 means one per usable core, or one on a GPU."
     )
     session_restart_s: Seconds = Field(
         0.1, description="First pause before a session that died starts again, in seconds; doubles."
     )
+    session_stuck_s: Seconds = Field(
+        10.0, description="A model call of this length is given up with its session, and another session is made, in seconds."
+    )
     window_overlap_tokens: int = Field(32, ge=0, le=128, description="Tokens that neighbouring windows of a text share.")
-    batch_max_items: Count = Field(32, description="Most windows in one model call.")
-    batch_max_tokens: Count = Field(
-        512, description="Most tokens in one model call, padding included; a CPU is slower on more, a GPU wants 16384."
+    batch_max_items: int = Field(0, ge=0, description="Most windows in one model call; 0 means 32 on a CPU and 256 on a GPU.")
+    batch_max_tokens: int = Field(
+        0, ge=0, description="Most tokens in one model call, padding included; 0 means 512 on a CPU and 16384 on a GPU."
     )
     queue_max_items: Count = Field(1024, description="Most windows that wait; a request over it is shed.")
     queue_max_tokens: Count = Field(65_536, description="Most tokens that wait; a request over it is shed.")
     encode_inline_chars: int = Field(
         2_000, ge=0, description="Requests of up to this many characters are encoded on the event loop, longer ones off it."
     )
-    encode_max_requests: Count = Field(64, description="Most long requests being encoded at once; one over it is shed.")
+    encode_max_chars: Count = Field(
+        1_000_000, description="Most characters of long requests being encoded at once; a request over it is shed."
+    )
 
-    request_timeout_s: Seconds = Field(5.0, description="The one deadline of a request, in seconds.")
+    api_keys_file: Path | None = Field(
+        None, description="TOML file of the API keys' hashes and rates; left out, everybody may ask."
+    )
+    request_timeout_s: Seconds = Field(
+        5.0, description="The one deadline of a request, in seconds; X-Request-Timeout-S can ask for a sooner one."
+    )
+    read_timeout_s: Seconds = Field(
+        5.0, description="How long the head of a request may take to come in, and the rest of a refused one, in seconds."
+    )
+    max_head_bytes: int = Field(32 * 1024, ge=1024, description="Largest head of a request, in bytes.")
     drain_timeout_s: Seconds = Field(10.0, description="How long a stopping server waits for admitted work, in seconds.")
     max_body_bytes: Count = Field(2 * 1024 * 1024, description="Largest request body, in bytes.")
     max_texts: Count = Field(256, description="Most texts in one request.")
     max_text_chars: Count = Field(100_000, description="Longest text, in characters.")
+    max_windows: Count = Field(512, description="Most windows that one text may need, over both its views.")
     max_request_chars: Count = Field(200_000, description="Most characters over all texts of one request.")
 
-    teacher: str = Field("none", description='Who judges escalations: "embedded", "none", or the URL of an LLM server.')
+    teacher: str = Field(
+        "none",
+        description='Who judges escalations: "embedded", "none", or the URL of an LLM server; several, separated by commas.',
+    )
     teacher_model: str | None = Field(None, min_length=1, description="Model name to ask for at a teacher URL.")
+    teacher_api: Literal["completions", "chat"] = Field(
+        "completions", description="What a teacher URL speaks; chat takes one request per category instead of one per text."
+    )
     teacher_api_key_file: Path | None = Field(None, description="File that holds the API key for a teacher URL.")
     teacher_timeout_s: Seconds = Field(2.0, description="The longest an escalation may take, in seconds.")
     teacher_path: Path | None = Field(
@@ -85,28 +125,86 @@ class Settings(BaseSettings):
         "the answers of a teacher at a URL are read as log-odds.",
     )
     teacher_threads: int = Field(1, ge=1, le=64, description="CPU threads of the embedded teacher.")
+    teacher_max_memory_bytes: int = Field(
+        1024**3,
+        ge=64 * 1024**2,
+        description="Most data of the embedded teacher, its mapped model not counted; over it, it restarts.",
+    )
+
+    teacher_try_timeout_s: Seconds | None = Field(
+        None, description="The longest one try at one teacher URL may take, in seconds; another is asked in what time is left."
+    )
+    teacher_hedge_after_s: Seconds | None = Field(
+        None, description="After so many seconds without an answer, ask a second teacher URL too; left out, never."
+    )
+    teacher_max_in_flight: Count = Field(16, description="Most texts being judged at once per teacher URL; more wait.")
+    teacher_breaker_window: Count = Field(10, description="How many of an endpoint's last tries its breaker looks at.")
+    teacher_breaker_failures: Count = Field(5, description="How many of those must fail or be slow for it to open.")
+    teacher_breaker_open_s: Seconds = Field(5.0, description="How long it stays open before one question probes, in seconds.")
+    teacher_slow_s: Seconds = Field(1.5, description="A try that takes longer counts as failed for the breaker, in seconds.")
+
+    teacher_max_share: Share | None = Field(None, description="Most questions to the teacher, as a share of the texts checked.")
+    teacher_max_per_s: Rate | None = Field(None, description="Most questions to the teacher per second.")
+    teacher_max_tokens_per_s: Rate | None = Field(None, description="Most prompt tokens to the teacher per second, estimated.")
+    teacher_key_max_share: Share | None = Field(None, description="The same bound on share, for each API key.")
+    teacher_key_max_per_s: Rate | None = Field(None, description="The same bound on questions, for each API key.")
+    teacher_key_max_tokens_per_s: Rate | None = Field(None, description="The same bound on tokens, for each API key.")
+    teacher_cache_max_items: int = Field(10_000, ge=0, description="Most answers of the teacher that are kept; 0 keeps none.")
+    teacher_cache_ttl_s: Seconds = Field(300.0, description="How long an answer of the teacher is kept, in seconds.")
+    async_max_items: Count = Field(
+        1_000, description='Most escalations under way or kept for a poll, under policies of mode "async".'
+    )
+    async_ttl_s: Seconds = Field(300.0, description="How long the result of such an escalation is kept, in seconds.")
 
     @field_validator("teacher")
     @classmethod
     def _teacher_is_known(cls, value: str) -> str:
-        if value not in ("embedded", "none") and not value.startswith(("http://", "https://")):
+        urls = _split(value)
+        if value not in ("embedded", "none") and not (urls and all(url.startswith(("http://", "https://")) for url in urls)):
             raise ValueError('must be "embedded", "none", or a URL that begins with http:// or https://')
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _otlp_endpoint_is_a_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
     @model_validator(mode="after")
     def _teacher_url_has_a_model(self) -> "Settings":
-        if self.teacher_url is not None and self.teacher_model is None:
+        if self.teacher_urls and self.teacher_model is None:
             raise ValueError("a teacher URL needs --teacher-model (STILLGUARD_TEACHER_MODEL)")
         return self
 
-    @property
-    def teacher_url(self) -> str | None:
-        return None if self.teacher in ("embedded", "none") else self.teacher
+    @model_validator(mode="after")
+    def _the_breaker_can_open(self) -> "Settings":
+        if self.teacher_breaker_failures > self.teacher_breaker_window:
+            raise ValueError("--teacher-breaker-failures must be at most --teacher-breaker-window")
+        return self
+
+    @model_validator(mode="after")
+    def _a_whole_request_can_be_encoded(self) -> "Settings":
+        if self.encode_max_chars < self.max_request_chars:
+            raise ValueError("--encode-max-chars must be at least --max-request-chars")
+        return self
 
     @property
-    def session_count(self) -> int:
+    def teacher_urls(self) -> tuple[str, ...]:
+        """Empty for a teacher that is embedded or none."""
+        return () if self.teacher in ("embedded", "none") else _split(self.teacher)
+
+    def sessions_on(self, device: Device) -> int:
         """``sessions``, with 0 replaced."""
-        return self.sessions or (1 if self.device == "cuda" else usable_cores())
+        return self.sessions or (1 if device == "cuda" else usable_cores())
+
+    def batch_items_on(self, device: Device) -> int:
+        """``batch_max_items``, with 0 replaced."""
+        return self.batch_max_items or (256 if device == "cuda" else 32)
+
+    def batch_tokens_on(self, device: Device) -> int:
+        """``batch_max_tokens``, with 0 replaced."""
+        return self.batch_max_tokens or (16_384 if device == "cuda" else 512)
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:
@@ -123,6 +221,10 @@ def load_settings(arguments: Sequence[str]) -> Settings:
         raise ConfigurationError("; ".join(_sentence(detail) for detail in error.errors(include_input=False))) from None
     except SettingsError as error:
         raise ConfigurationError(" ".join(str(error).split())) from None
+
+
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def usable_cores() -> int:

@@ -20,7 +20,7 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f"
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-_SPACES = re.compile(r"[^\S\n]+")
+_SPACES = re.compile(r"[^\S\n ][^\S\n]*+|[^\S\n]{2,}+")  # all that isn't one plain space already
 _MAX_MARKS = 30
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # not combining themselves, but NFKC makes combining marks of them
 # Runs long enough to hold too many marks. Marks are neither word characters nor ASCII, but for two half-width ones.
@@ -64,11 +64,15 @@ def canonicalise(text: str) -> CanonicalText:
 
     Idempotent: the canonical view of ``text`` is ``text``.
     """
-    canonical = _normalise(_normalise(text))  # twice, as NFKC makes some invisible characters of visible ones
-    canonical = _normalise(_WORD.sub(_latinise_mixed_word, canonical))
-    canonical = _tidy(canonical)
+    # ASCII has nothing to fold: most texts take the short way.
+    canonical = _tidy(_INVISIBLE.sub("", text) if text.isascii() else _fold(text))
     deobfuscated = _deobfuscate(canonical)
     return CanonicalText(canonical, canonical != _tidy(text), None if deobfuscated == canonical else deobfuscated)
+
+
+def _fold(text: str) -> str:
+    folded = _normalise(_normalise(text))  # twice, as NFKC makes some invisible characters of visible ones
+    return _normalise(_WORD.sub(_latinise_mixed_word, folded))
 
 
 def _normalise(text: str) -> str:
@@ -98,7 +102,8 @@ def _latinise_mixed_word(match: re.Match[str]) -> str:
 
 def _deobfuscate(text: str) -> str:
     text = _SPACED_LETTERS.sub(_join_letters, text)
-    text = _LEET_RUN.sub(_read_leet, text)
+    if _LEET_INSIDE.search(text) or _LEET_START.search(text):
+        text = _LEET_RUN.sub(_read_leet, text)
     return _LONG_REPEAT.sub(r"\1\1", text)
 
 

@@ -4,6 +4,7 @@
     ├── ConfigurationError          the server, a run or an export can't start: one line says why
     │   ├── ArtifactError           the artefact is missing, corrupt, or doesn't match this code
     │   └── PolicyError             the policy file is missing, malformed, or incomplete
+    ├── ReloadInProgress            one reload at a time
     └── RequestError                one request can't be answered; its neighbours can
         ├── InvalidRequest          the client's fault: nothing was checked
         │   ├── TextTooLarge        a text or a list is over a bound
@@ -33,6 +34,10 @@ class PolicyError(ConfigurationError):
     """The policy file can't be used."""
 
 
+class ReloadInProgress(StillguardError):
+    """Artefact and policies are being reloaded already."""
+
+
 class RequestError(StillguardError):
     """One request fails. ``code`` is stable and machine-readable; ``param`` names the offending field."""
 
@@ -48,7 +53,13 @@ class InvalidRequest(RequestError):
 
 
 class TextTooLarge(InvalidRequest):
+    """``text_index``: which text it is, where ``param`` is left to the door, which knows the client's name for it."""
+
     code = "too_large"
+
+    def __init__(self, message: str, *, param: str | None = None, text_index: int | None = None) -> None:
+        super().__init__(message, param=param)
+        self.text_index = text_index
 
 
 class UnknownPolicy(InvalidRequest):

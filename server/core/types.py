@@ -9,9 +9,31 @@ from typing import Literal
 from server.core.taxonomy import Category, Role
 
 Verdict = Literal["allow", "review", "block"]
+Device = Literal["cpu", "cuda"]
 DecidedBy = Literal["student", "teacher", "student_degraded"]
-EscalationOutcome = Literal["answered", "deadline", "unreachable", "error", "disabled"]
-Outcome = Literal["ok", "shed", "expired", "cancelled", "invalid", "failed"]
+EscalationOutcome = Literal[
+    "answered", "pending", "deadline", "breaker_open", "over_budget", "unreachable", "error", "disabled"
+]
+Basis = Literal["logprobs", "answer"]
+ShadowDirection = Literal["only_student_blocks", "only_teacher_blocks"]
+Outcome = Literal["ok", "shed", "expired", "cancelled", "invalid", "unauthorized", "limited", "failed"]
+ErrorCode = Literal[
+    "invalid_request",
+    "too_large",
+    "unknown_policy",
+    "malformed_body",
+    "unsupported_media_type",
+    "unauthorized",
+    "rate_limited",
+    "queue_full",
+    "shutting_down",
+    "deadline_exceeded",
+    "classifier_failed",
+    "request_error",
+    "internal_error",
+]
+"""What ``code`` can be in an error's envelope: those of :class:`server.core.errors.RequestError`'s tree, and
+``internal_error`` for what nobody foresaw."""
 
 Scores = dict[Category, float]
 """All eight categories for a text's scores; the asked ones only in an :class:`Escalation`."""
@@ -30,13 +52,17 @@ class Escalation:
     """What came of asking the teacher about one text.
 
     ``scores`` is the teacher's, for the asked categories; empty unless ``outcome`` is ``answered``. ``student_scores`` is
-    what the student had said of those that were asked.
+    what the student had said of those that were asked. ``basis`` says what the teacher's scores rest on: the
+    log-probabilities of its answers, or the bare words Yes and No (``answer``), which carry no degree. ``id`` is given
+    while ``outcome`` is ``pending``: the answer can be had under it later.
     """
 
     outcome: EscalationOutcome
     latency_s: float
     scores: Scores
     student_scores: Scores
+    basis: Basis | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +95,20 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class ArtifactId:
+    """Which artefact answered: its manifest's ``version``, ``hash`` and ``precision``."""
+
+    version: str
+    hash: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """The answer to one request: one result per text, in the order sent."""
+    """The answer to one request: one result per text, in the order sent. All of it is by one artefact and one policy."""
 
     results: tuple[TextResult, ...]
     policy_id: str
     policy_version: str
     timings: Timings
+    artifact: ArtifactId

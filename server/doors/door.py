@@ -1,159 +1,186 @@
-"""What every door does with a request: read it, have it checked, answer it, and count how it ended."""
+"""What every door does with a request: let it in, read it, have it checked, answer it, and count how it ended."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+import msgspec
+from starlette.types import Receive, Scope, Send
 
-from server.core.errors import DeadlineExceeded, InvalidRequest, RequestError, TextTooLarge
+from server.core.errors import InvalidRequest, RequestError, TextTooLarge
 from server.core.types import CheckAnswer, Outcome, Text
-from server.doors.errors import MalformedBody, UnsupportedMediaType, error_response, reply_for, unexpected_response
+from server.doors.errors import ErrorReply, error_envelope, error_headers, reply_for, unexpected_envelope
+from server.doors.exchange import REQUEST_ID_HEADER, ClientGone, DisconnectWatch, read_body, request_id_for, send_json
+from server.doors.keys import KeyRing
+from server.doors.wire import BodyReader
 from server.observability.logging import describe_exception
 from server.observability.metrics import Metrics, Route
 
 logger = logging.getLogger(__name__)
 
-CLIENT_GONE = 499
-"""nginx's status for a client that went away; nobody is left to read it."""
+TIMEOUT_HEADER = "X-Request-Timeout-S"
+_TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode("ascii")
+
+RequestHeaders = Mapping[bytes, bytes]
+"""By lower-case name; of a header that came twice, the last."""
 
 
 class Check(Protocol):
     """:meth:`server.check.Checker.check`."""
 
-    def __call__(self, texts: Sequence[Text], *, policy_id: str | None) -> Awaitable[CheckAnswer]: ...
+    def __call__(
+        self, texts: Sequence[Text], *, policy_id: str | None, key: str | None, timeout_s: float
+    ) -> Awaitable[CheckAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorLimits:
-    """What a request may hold at most, and ``read_timeout_s``, in which its body must be there."""
+    """What a request may hold at most, and ``request_timeout_s``, the longest that it may take from its head on."""
 
+    max_body_bytes: int
     max_texts: int
     max_text_chars: int
     max_request_chars: int
-    read_timeout_s: float
+    request_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request in core types. ``policy_id`` None means the server's default."""
+    """A request in core types.
+
+    Attributes:
+        policy_id: None means the server's default.
+        text_param: what the client calls the text at an index.
+    """
 
     texts: Sequence[Text]
     policy_id: str | None
+    text_param: Callable[[int], str]
 
 
 class Dialect(Protocol):
-    """One wire format."""
+    """One wire format: ``form`` is its request, and ``hints`` say what to tell of a field whose value is not allowed."""
 
     route: Route
+    form: type[msgspec.Struct]
+    hints: Mapping[str, str]
 
-    def read(self, body: Any, headers: Headers) -> Asked:
-        """Raises InvalidRequest, naming the field and quoting nothing."""
+    def read(self, body: Any, headers: RequestHeaders) -> Asked:
+        """``body`` is a ``form``. Raises InvalidRequest, naming the field and quoting nothing."""
         ...
 
-    def write(self, answer: CheckAnswer, request_id: str) -> dict[str, Any]: ...
+    def write(self, answer: CheckAnswer, request_id: str) -> msgspec.Struct: ...
+
+    def write_error(self, error: ErrorReply) -> msgspec.Struct:
+        """The error in this format's own words and shape."""
+        ...
 
 
 class Door:
-    """Serves one dialect. :meth:`serve` is the one place that counts how a request ended."""
+    """Serves one dialect, as an ASGI application for one path. The one place that counts how a request ended."""
 
-    def __init__(self, dialect: Dialect, *, check: Check, metrics: Metrics, limits: DoorLimits) -> None:
+    def __init__(self, dialect: Dialect, *, check: Check, metrics: Metrics, limits: DoorLimits, keys: KeyRing | None) -> None:
+        """``keys`` None lets everybody in."""
         self._dialect = dialect
+        self._body = BodyReader(dialect.form, hints=dialect.hints)
         self._check = check
         self._metrics = metrics
         self._limits = limits
+        self._keys = keys
+        self._encode = msgspec.json.Encoder().encode
 
-    async def serve(self, request: Request) -> Response:
-        """The answer, or the error's envelope; cancellation alone is raised."""
-        request_id = request.state.request_id
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer or the error's envelope, or nothing to a client that has gone; cancellation alone is raised."""
+        started = time.monotonic()
+        headers = dict(scope["headers"])
+        request_id = request_id_for(headers.get(REQUEST_ID_HEADER))
         outcome: Outcome = "failed"
+        key = None
+        status, more_headers = 200, ()
         try:
-            body = parse_json(await self._read_body(request), request.headers.get("content-type"))
-            asked = self._dialect.read(body, request.headers)
-            answer = await self._check(asked.texts, policy_id=asked.policy_id)
-            response = Response(json.dumps(self._dialect.write(answer, request_id)), media_type="application/json")
+            if self._keys is not None:
+                key = self._keys.admit(headers)
+            answer = await self._answer(headers, receive, key=key, started=started)
+            content = self._encode(self._dialect.write(answer, request_id))
             outcome = "ok"
         except RequestError as error:
-            outcome = reply_for(error).outcome
-            response = error_response(error, request_id)
-        except ClientDisconnect:
+            reply = reply_for(error)
+            outcome, status, more_headers = reply.outcome, reply.status, error_headers(error)
+            content = self._encode(self._dialect.write_error(error_envelope(error, request_id)))
+            self._metrics.refused(error.code)
+        except (asyncio.CancelledError, ClientGone) as error:
             outcome = "cancelled"
-            response = Response(status_code=CLIENT_GONE)
-        except asyncio.CancelledError:
-            outcome = "cancelled"
+            if isinstance(error, ClientGone):
+                return
             raise
         except Exception as error:
-            logger.error("request failed unexpectedly", extra={"request_id": request_id} | describe_exception(error))
-            response = unexpected_response(request_id)
+            about = {"request_id": request_id, "key": key} | describe_exception(error)
+            logger.error("request failed unexpectedly", extra=about)
+            status, content = 500, self._encode(self._dialect.write_error(unexpected_envelope(request_id)))
+            self._metrics.refused("internal_error")
         finally:
             self._metrics.request_done(self._dialect.route, outcome)
-        return response
+        await send_json(send, status, content, request_id, more_headers)
 
-    async def _read_body(self, request: Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._limits.read_timeout_s):
-                return await request.body()
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the body was there") from None
+    async def _answer(self, headers: RequestHeaders, receive: Receive, *, key: str | None, started: float) -> CheckAnswer:
+        limits = self._limits
+        deadline = started + read_timeout(headers, at_most_s=limits.request_timeout_s)
+        body = await read_body(
+            receive,
+            announced=headers.get(b"content-length"),
+            max_bytes=limits.max_body_bytes,
+            timeout_s=deadline - time.monotonic(),
+        )
+        asked = self._dialect.read(self._body.read(body, headers.get(b"content-type")), headers)
+        with DisconnectWatch(receive):
+            try:
+                left_s = deadline - time.monotonic()
+                return await self._check(asked.texts, policy_id=asked.policy_id, key=key, timeout_s=left_s)
+            except TextTooLarge as error:
+                if error.text_index is not None:
+                    error.param = asked.text_param(error.text_index)
+                raise
 
 
-class DoorRoute(APIRoute):
-    """A route that hands its endpoint the bare request: documented by FastAPI, not slowed by it."""
-
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
-        return self.endpoint
-
-
-def parse_json(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """The JSON object in a body. Lone surrogates in its strings are let through: canonical text drops them.
+def read_timeout(headers: RequestHeaders, *, at_most_s: float) -> float:
+    """Seconds that the client gives its request, ``at_most_s`` if it says nothing or more.
 
     Raises:
-        UnsupportedMediaType: the content type is given and isn't JSON.
-        MalformedBody: not UTF-8, not JSON, or nested too deeply.
-        InvalidRequest: JSON, but no object.
+        InvalidRequest: not a number above 0.
     """
-    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMediaType("the content type must be application/json")
+    given = headers.get(_TIMEOUT_HEADER)
+    if given is None:
+        return at_most_s
     try:
-        value = json.loads(body.decode())
-    except UnicodeDecodeError:
-        raise MalformedBody("the body is not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise MalformedBody("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return value
+        timeout_s = float(given)
+    except ValueError:
+        timeout_s = math.nan
+    if not timeout_s > 0:
+        raise InvalidRequest("must be a number of seconds above 0", param=TIMEOUT_HEADER)
+    return min(timeout_s, at_most_s)
 
 
 def check_texts(texts: Sequence[Text], limits: DoorLimits, *, list_param: str, text_param: Callable[[int], str]) -> None:
-    """Hold texts to the bounds.
+    """Hold texts to the bounds on characters.
 
     Args:
         list_param, text_param: what the client calls the list, and the text at an index.
 
     Raises:
-        InvalidRequest: no texts, or an empty one.
-        TextTooLarge: too many texts, one too long, or too much in all.
+        TextTooLarge: one too long, or too much in all.
     """
-    if not texts:
-        raise InvalidRequest("at least one text is needed", param=list_param)
-    check_count(texts, limits, param=list_param)
+    chars = 0
     for index, text in enumerate(texts):
-        if not text.text:
-            raise InvalidRequest("the text is empty", param=text_param(index))
-        if len(text.text) > limits.max_text_chars:
+        length = len(text.text)
+        if length > limits.max_text_chars:
             raise TextTooLarge(
-                f"the text has {len(text.text)} characters; at most {limits.max_text_chars} are allowed",
-                param=text_param(index),
+                f"the text has {length} characters; at most {limits.max_text_chars} are allowed", param=text_param(index)
             )
-    chars = sum(len(text.text) for text in texts)
+        chars += length
     if chars > limits.max_request_chars:
         raise TextTooLarge(
             f"the texts have {chars} characters in all; at most {limits.max_request_chars} are allowed", param=list_param

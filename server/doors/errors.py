@@ -1,19 +1,19 @@
-"""How a request's failure looks on the wire: one table, one envelope, on every route.
+"""How a request's failure looks on the wire: one table, one envelope.
 
 The envelope is OpenAI's, with the request's id beside it::
 
     {"error": {"message": "…", "type": "invalid_request_error", "code": "too_large", "param": "texts[0].text"}, "id": "…"}
 
 An unknown policy is 400, not 404: the route exists, the field is wrong. Messages are ours and never quote the request.
+A route whose format has names or a shape of its own for errors gives them in its dialect.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
+import msgspec
 from fastapi import Request, Response
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from server.core.errors import (
@@ -28,7 +28,9 @@ from server.core.errors import (
 )
 from server.core.types import Outcome
 
-ErrorType = Literal["invalid_request_error", "overloaded_error", "timeout_error", "server_error"]
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "rate_limit_error", "overloaded_error", "timeout_error", "server_error"
+]
 
 UNEXPECTED_MESSAGE = "unexpected error; the server's log has more under this id"
 
@@ -45,6 +47,22 @@ class UnsupportedMediaType(InvalidRequest):
     code = "unsupported_media_type"
 
 
+class Unauthorized(RequestError):
+    """No API key, or none that is known."""
+
+    code = "unauthorized"
+
+
+class RateLimited(RequestError):
+    """This key's requests come faster than it may send them. ``retry_after_s`` is a whole number of seconds, at least 1."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """How one class of errors is answered and counted."""
@@ -59,8 +77,10 @@ ERROR_TABLE: dict[type[RequestError], Reply] = {
     InvalidRequest: Reply(400, "invalid_request_error", "invalid", "a field is missing, misspelt or of the wrong kind"),
     UnknownPolicy: Reply(400, "invalid_request_error", "invalid", "no policy has that id"),
     MalformedBody: Reply(400, "invalid_request_error", "invalid", "the body isn't JSON in UTF-8"),
+    Unauthorized: Reply(401, "authentication_error", "unauthorized", "the API key is missing or not known"),
     TextTooLarge: Reply(413, "invalid_request_error", "invalid", "a text, a list or the body is over a bound"),
     UnsupportedMediaType: Reply(415, "invalid_request_error", "invalid", "the content type isn't JSON"),
+    RateLimited: Reply(429, "rate_limit_error", "limited", "the key is over its rate; try again after Retry-After seconds"),
     RequestError: Reply(500, "server_error", "failed", "the request could not be answered"),
     ClassifierFailed: Reply(500, "server_error", "failed", "the model failed on this text"),
     QueueFull: Reply(503, "overloaded_error", "shed", "too much waits; try again after Retry-After seconds"),
@@ -70,14 +90,14 @@ ERROR_TABLE: dict[type[RequestError], Reply] = {
 """An error is answered as its nearest ancestor in this table."""
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(msgspec.Struct):
     message: str
-    type: ErrorType
+    type: str
     code: str
     param: str | None
 
 
-class ErrorReply(BaseModel):
+class ErrorReply(msgspec.Struct):
     """The envelope of every error."""
 
     error: ErrorBody
@@ -88,42 +108,58 @@ def reply_for(error: RequestError) -> Reply:
     return next(ERROR_TABLE[ancestor] for ancestor in type(error).__mro__ if ancestor in ERROR_TABLE)
 
 
-def error_response(error: RequestError, request_id: str) -> Response:
-    reply = reply_for(error)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QueueFull) else None
-    body = ErrorBody(message=str(error), type=reply.type, code=error.code, param=error.param)
-    return _envelope(reply.status, body, request_id, headers)
+def error_envelope(error: RequestError, request_id: str) -> ErrorReply:
+    body = ErrorBody(message=str(error), type=reply_for(error).type, code=error.code, param=error.param)
+    return ErrorReply(body, request_id)
 
 
-def unexpected_response(request_id: str) -> Response:
+def error_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
+    """What the reply's head adds: when to come back, or how to say who one is."""
+    if isinstance(error, QueueFull | RateLimited):
+        return [(b"retry-after", b"%d" % error.retry_after_s)]
+    if isinstance(error, Unauthorized):
+        return [(b"www-authenticate", b"Bearer")]
+    return []
+
+
+def unexpected_envelope(request_id: str) -> ErrorReply:
     """For an error that nobody foresaw: a fixed text, so that nothing of the request gets out."""
-    body = ErrorBody(message=UNEXPECTED_MESSAGE, type="server_error", code="internal_error", param=None)
-    return _envelope(500, body, request_id)
+    return ErrorReply(ErrorBody(UNEXPECTED_MESSAGE, "server_error", "internal_error", None), request_id)
+
+
+def status_envelope(status: HTTPStatus, request_id: str) -> ErrorReply:
+    """For a refusal that HTTP itself has a name for: no such route, a head that is too large."""
+    kind: ErrorType = "invalid_request_error" if status < 500 else "server_error"
+    return ErrorReply(ErrorBody(status.phrase, kind, status.name.lower(), None), request_id)
+
+
+def error_response(error: RequestError, request_id: str) -> Response:
+    """An error on a route that is no door."""
+    headers = {name.decode("ascii"): value.decode("ascii") for name, value in error_headers(error)}
+    content = msgspec.json.encode(error_envelope(error, request_id))
+    return Response(content, reply_for(error).status, headers, "application/json")
 
 
 async def on_http_exception(request: Request, error: HTTPException) -> Response:
     """The router's own refusals: no such route, or not with this method."""
     status = HTTPStatus(error.status_code)
-    kind: ErrorType = "invalid_request_error" if status < 500 else "server_error"
-    body = ErrorBody(message=status.phrase, type=kind, code=status.name.lower(), param=None)
-    return _envelope(status, body, request.state.request_id, error.headers)
+    content = msgspec.json.encode(status_envelope(status, request.state.request_id))
+    return Response(content, status, error.headers, "application/json")
 
 
 async def on_unexpected(request: Request, _error: Exception) -> Response:
     """What escapes a route that is no door; the framework raises it on, so the log has it too."""
-    return unexpected_response(request.state.request_id)
+    content = msgspec.json.encode(unexpected_envelope(request.state.request_id))
+    return Response(content, 500, media_type="application/json")
 
 
-def openapi_responses() -> dict[int | str, dict[str, Any]]:
-    """The table as OpenAPI reads it."""
-    responses: dict[int | str, dict[str, Any]] = {}
+def openapi_responses(schema: dict[str, Any]) -> dict[str, Any]:
+    """The table as OpenAPI reads it, each body of the form of ``schema``."""
+    responses: dict[str, Any] = {}
     for error, reply in ERROR_TABLE.items():
         meaning = f"`{error.code}`: {reply.meaning}"
-        known = responses.setdefault(reply.status, {"model": ErrorReply, "description": ""})
+        known = responses.setdefault(
+            str(reply.status), {"description": "", "content": {"application/json": {"schema": schema}}}
+        )
         known["description"] = "; ".join(filter(None, [known["description"], meaning]))
     return responses
-
-
-def _envelope(status: int, body: ErrorBody, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    content = ErrorReply(error=body, id=request_id).model_dump_json()
-    return Response(content, status, headers, "application/json")

@@ -1,77 +1,71 @@
 """``POST /v1/check``: Stillguard's own format, with everything that is known about a verdict."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
-from starlette.datastructures import Headers
+from msgspec import Meta, Struct
 
-from server.core.artifact import Manifest
-from server.core.errors import InvalidRequest
 from server.core.taxonomy import Category, Role
-from server.core.types import CheckAnswer, DecidedBy, EscalationOutcome, Text, TextResult, Verdict
-from server.doors.door import Asked, DoorLimits, check_count, check_texts
+from server.core.types import ArtifactId, Basis, CheckAnswer, DecidedBy, EscalationOutcome, Text, TextResult, Verdict
+from server.doors.door import Asked, DoorLimits, RequestHeaders, check_count, check_texts
+from server.doors.errors import ErrorReply
 from server.observability.metrics import Route
 
 PATH = "/v1/check"
 
 
-def _string(value: Any) -> str:
-    """Any ``str``: pydantic's own check refuses lone surrogates, which we read like any other text."""
-    if not isinstance(value, str):
-        raise ValueError("must be a string")
-    return value
-
-
-AnyString = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string", "minLength": 1})]
-
-
-class TextToCheck(BaseModel):
+class TextToCheck(Struct, forbid_unknown_fields=True):
     """One text and who wrote it."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    text: AnyString
-    role: Role = Field("user", description="Who wrote it; a policy words its rules for each.")
+    text: Annotated[str, Meta(min_length=1)]
+    role: Annotated[Role, Meta(description="Who wrote it; a policy words its rules for each.")] = "user"
 
 
-class CheckRequest(BaseModel):
+class CheckRequest(Struct, forbid_unknown_fields=True):
     """One request; all of its texts are checked, or none."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"texts": [{"text": "you are an idiot"}]}})
-
-    texts: list[TextToCheck] = Field(min_length=1)
-    policy: str | None = Field(None, description="Id of the policy; left out, the server's default.")
+    texts: Annotated[list[TextToCheck], Meta(min_length=1)]
+    policy: Annotated[str | None, Meta(description="Id of the policy; left out, the server's default.")] = None
 
 
-class ArtifactReply(BaseModel):
+class ArtifactReply(Struct):
+    """Which artefact answered."""
+
     version: str
-    hash: str = Field(description="SHA-256 of the manifest, and through it of the whole artefact.")
+    hash: Annotated[str, Meta(description="SHA-256 of the manifest, and through it of the whole artefact.")]
     precision: str
 
 
-class PolicyReply(BaseModel):
+class PolicyReply(Struct):
     id: str
     version: str
 
 
-class EscalationReply(BaseModel):
+class EscalationReply(Struct):
     outcome: EscalationOutcome
     latency_s: float
-    scores: dict[Category, float] = Field(description="The teacher's, for the categories it was asked about.")
-    student_scores: dict[Category, float] = Field(description="What the student had said of those.")
+    scores: Annotated[dict[Category, float], Meta(description="The teacher's, for the categories it was asked about.")]
+    student_scores: Annotated[dict[Category, float], Meta(description="What the student had said of those.")]
+    basis: Annotated[
+        Basis | None,
+        Meta(description="What the teacher's scores rest on; `answer` is a bare Yes or No, whose degree says nothing."),
+    ]
+    id: Annotated[
+        str | None, Meta(description="While the outcome is `pending`: GET /v1/escalations/{id} has the answer later.")
+    ]
 
 
-class ResultReply(BaseModel):
+class ResultReply(Struct):
     verdict: Verdict
     decided_by: DecidedBy
-    categories: list[Category] = Field(description="Those violated.")
-    scores: dict[Category, float] = Field(description="Calibrated probabilities, unrounded.")
-    windows: int = Field(description="Token spans that the model read, over both views of the text.")
+    categories: Annotated[tuple[Category, ...], Meta(description="Those violated.")]
+    scores: Annotated[dict[Category, float], Meta(description="Calibrated probabilities, unrounded.")]
+    windows: Annotated[int, Meta(description="Token spans that the model read, over both views of the text.")]
     scanned_chars: int
-    escalation: EscalationReply | None = Field(description="Present when the student was unsure.")
+    escalation: Annotated[EscalationReply | None, Meta(description="Present when the student was unsure.")]
 
 
-class TimingsReply(BaseModel):
+class TimingsReply(Struct):
     encode_s: float
     queue_s: float
     infer_s: float
@@ -79,7 +73,7 @@ class TimingsReply(BaseModel):
     total_s: float
 
 
-class CheckReply(BaseModel):
+class CheckReply(Struct):
     """One result per text, in the order sent."""
 
     id: str
@@ -91,68 +85,60 @@ class CheckReply(BaseModel):
 
 class NativeDialect:
     route: Route = "native"
+    form = CheckRequest
+    hints: ClassVar[Mapping[str, str]] = {"role": "must be user or assistant"}
 
-    def __init__(self, manifest: Manifest, *, limits: DoorLimits) -> None:
-        self._artifact = {"version": manifest.version, "hash": manifest.hash, "precision": manifest.precision}
+    def __init__(self, limits: DoorLimits) -> None:
         self._limits = limits
 
-    def read(self, body: Any, headers: Headers) -> Asked:
-        if isinstance(body.get("texts"), list):
-            check_count(body["texts"], self._limits, param="texts")
-        try:
-            request = CheckRequest.model_validate(body, strict=True)
-        except ValidationError as error:
-            raise _invalid(error) from None
-        texts = [Text(item.text, item.role) for item in request.texts]
-        check_texts(texts, self._limits, list_param="texts", text_param=lambda index: f"texts[{index}].text")
-        return Asked(texts, request.policy)
+    def read(self, body: CheckRequest, headers: RequestHeaders) -> Asked:
+        check_count(body.texts, self._limits, param="texts")
+        texts = [Text(item.text, item.role) for item in body.texts]
+        text_param = "texts[{}].text".format
+        check_texts(texts, self._limits, list_param="texts", text_param=text_param)
+        return Asked(texts, body.policy, text_param)
 
-    def write(self, answer: CheckAnswer, request_id: str) -> dict[str, Any]:
+    def write(self, answer: CheckAnswer, request_id: str) -> CheckReply:
         timings = answer.timings
-        return {
-            "id": request_id,
-            "artifact": self._artifact,
-            "policy": {"id": answer.policy_id, "version": answer.policy_version},
-            "results": [write_result(result) for result in answer.results],
-            "timings": {
-                "encode_s": timings.encode_s,
-                "queue_s": timings.queue_s,
-                "infer_s": timings.infer_s,
-                "teacher_s": timings.teacher_s,
-                "total_s": timings.total_s,
-            },
-        }
+        return CheckReply(
+            id=request_id,
+            artifact=write_artifact(answer.artifact),
+            policy=PolicyReply(answer.policy_id, answer.policy_version),
+            results=[write_result(result) for result in answer.results],
+            timings=TimingsReply(
+                encode_s=timings.encode_s,
+                queue_s=timings.queue_s,
+                infer_s=timings.infer_s,
+                teacher_s=timings.teacher_s,
+                total_s=timings.total_s,
+            ),
+        )
+
+    def write_error(self, error: ErrorReply) -> ErrorReply:
+        return error
 
 
-def write_result(result: TextResult) -> dict[str, Any]:
-    """A :class:`ResultReply`, as plain values."""
+def write_artifact(artifact: ArtifactId) -> ArtifactReply:
+    return ArtifactReply(version=artifact.version, hash=artifact.hash, precision=artifact.precision)
+
+
+def write_result(result: TextResult) -> ResultReply:
     escalation = result.escalation
-    return {
-        "verdict": result.verdict,
-        "decided_by": result.decided_by,
-        "categories": result.categories,
-        "scores": result.scores,
-        "windows": result.windows,
-        "scanned_chars": result.scanned_chars,
-        "escalation": escalation
-        and {
-            "outcome": escalation.outcome,
-            "latency_s": escalation.latency_s,
-            "scores": escalation.scores,
-            "student_scores": escalation.student_scores,
-        },
-    }
-
-
-def _invalid(error: ValidationError) -> InvalidRequest:
-    """The first complaint, by the path of its field. A field that we don't know is not named: its name is the client's."""
-    detail = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    location, message = detail["loc"], detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        location, message = location[:-1], "there is a field here that is not known"
-    return InvalidRequest(message, param=_path(location) or None)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """``("texts", 0, "text")`` → ``texts[0].text``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
+    return ResultReply(
+        verdict=result.verdict,
+        decided_by=result.decided_by,
+        categories=result.categories,
+        scores=result.scores,
+        windows=result.windows,
+        scanned_chars=result.scanned_chars,
+        escalation=None
+        if escalation is None
+        else EscalationReply(
+            outcome=escalation.outcome,
+            latency_s=escalation.latency_s,
+            scores=escalation.scores,
+            student_scores=escalation.student_scores,
+            basis=escalation.basis,
+            id=escalation.id,
+        ),
+    )

@@ -9,24 +9,28 @@ How our eight categories become OpenAI's thirteen:
     violence/graphic                                            ``category_applied_input_types``
 
 Toxicity and jailbreak have no counterpart there. ``flagged`` covers them all the same: it is true unless the verdict is
-``allow`` (a client of this format knows no ``review``). The whole verdict stands beside it, under ``stillguard``.
+``allow`` (a client of this format knows no ``review``). The whole verdict stands beside it, under ``stillguard``; the
+artefact and the policy that made it stand under ``stillguard`` of the whole reply. Errors about keys and rates have the
+names that OpenAI gives them.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import Headers
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from server.core.artifact import Manifest
 from server.core.errors import InvalidRequest
 from server.core.taxonomy import Category
 from server.core.types import CheckAnswer, Text, TextResult
-from server.doors.door import Asked, DoorLimits, check_count, check_texts
-from server.doors.native import ResultReply, write_result
+from server.doors.door import Asked, DoorLimits, RequestHeaders, check_count, check_texts
+from server.doors.errors import ErrorReply, RateLimited, Unauthorized
+from server.doors.native import ArtifactReply, PolicyReply, ResultReply, write_artifact, write_result
 from server.observability.metrics import Route
 
 PATH = "/v1/moderations"
 POLICY_HEADER = "X-Stillguard-Policy"
+_POLICY_HEADER = POLICY_HEADER.lower().encode("ascii")
 
 SOURCES: dict[str, tuple[Category, ...]] = {
     "harassment": ("harassment",),
@@ -45,98 +49,120 @@ SOURCES: dict[str, tuple[Category, ...]] = {
 }
 """OpenAI's category → those of ours that must all hold for it; none where we can't tell."""
 
-_APPLIED_INPUT_TYPES = {name: ["text"] if sources else [] for name, sources in SOURCES.items()}
+_INPUT_TYPES: dict[str, tuple[str, ...]] = {name: ("text",) if sources else () for name, sources in SOURCES.items()}
+_NONE_VIOLATED = dict.fromkeys(SOURCES, False)
+
+_ERROR_NAMES = {
+    Unauthorized.code: ("invalid_request_error", "invalid_api_key"),
+    RateLimited.code: ("requests", "rate_limit_exceeded"),
+}
+"""Our code → OpenAI's type and code."""
 
 
-class InputPart(BaseModel):
-    type: str = Field(description="`text`; images are refused.")
-    text: str
+class InputPart(Struct):
+    type: Annotated[Literal["text"], Meta(description="Images are refused.")]
+    text: Annotated[str, Meta(min_length=1)]
 
 
-class ModerationRequest(BaseModel):
-    """OpenAI's request. A list of parts is one item; a list of strings is one item each."""
+FIELD_SCHEMAS: dict[str, Any] = {
+    "input": {
+        "description": "A list of parts is one item; a list of strings is one item each.",
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/InputPart"}},
+        ],
+    }
+}
+"""What the request's types can't say and :meth:`OpenAIDialect.read` holds: no list mixes strings and parts."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"input": "you are an idiot"}})
-
-    input: str | list[str] | list[InputPart]
-    model: str | None = Field(None, description="Accepted and not used: the reply names the artefact that answered.")
+Item = Annotated[str, Meta(min_length=1)] | InputPart
 
 
-class ModerationResult(BaseModel):
+class ModerationRequest(Struct):
+    """OpenAI's request; fields of it that are not named here are ignored."""
+
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[Item], Meta(min_length=1)]
+    model: Annotated[str | None, Meta(description="Accepted and not used: the reply names the artefact that answered.")] = None
+
+
+class ModerationResult(Struct):
     flagged: bool
     categories: dict[str, bool]
     category_scores: dict[str, float]
-    category_applied_input_types: dict[str, list[str]]
+    category_applied_input_types: dict[str, tuple[str, ...]]
     stillguard: ResultReply
 
 
-class ModerationReply(BaseModel):
+class VersionsReply(Struct):
+    """What answered."""
+
+    artifact: ArtifactReply
+    policy: PolicyReply
+
+
+class ModerationReply(Struct):
     """OpenAI's reply, with our own result beside each of its."""
 
     id: str
     model: str
     results: list[ModerationResult]
+    stillguard: VersionsReply
 
 
 class OpenAIDialect:
     route: Route = "openai"
+    form = ModerationRequest
+    hints: ClassVar[Mapping[str, str]] = {"type": "only parts of type text can be checked; images are not"}
 
-    def __init__(self, manifest: Manifest, *, limits: DoorLimits) -> None:
-        self._model = f"stillguard-{manifest.version}"
+    def __init__(self, limits: DoorLimits) -> None:
         self._limits = limits
 
-    def read(self, body: Any, headers: Headers) -> Asked:
-        if "input" not in body:
-            raise InvalidRequest("Field required", param="input")
-        given = body["input"]
-        if not isinstance(body.get("model"), str | None):
-            raise InvalidRequest("must be a string", param="model")
+    def read(self, body: ModerationRequest, headers: RequestHeaders) -> Asked:
+        given, text_param = body.input, "input[{}]".format
         if isinstance(given, str):
-            texts, text_param = [given], "input".format
-        elif isinstance(given, list):
-            check_count(given, self._limits, param="input")
-            is_parts = bool(given) and all(isinstance(part, dict) for part in given)
-            texts = [_join(given)] if is_parts else [_string(item, f"input[{index}]") for index, item in enumerate(given)]
-            text_param = "input".format if is_parts else "input[{}]".format
+            given, text_param = [given], "input".format
         else:
-            raise InvalidRequest("must be a string, a list of strings, or a list of text parts", param="input")
-        asked = Asked([Text(text) for text in texts], headers.get(POLICY_HEADER))
-        check_texts(asked.texts, self._limits, list_param="input", text_param=text_param)
-        return asked
+            check_count(given, self._limits, param="input")
+            if all(isinstance(item, InputPart) for item in given):
+                given, text_param = [_join(given)], "input".format
+        texts = [Text(_string(item, index)) for index, item in enumerate(given)]
+        check_texts(texts, self._limits, list_param="input", text_param=text_param)
+        policy_id = headers.get(_POLICY_HEADER)
+        return Asked(texts, None if policy_id is None else policy_id.decode("latin-1"), text_param)
 
-    def write(self, answer: CheckAnswer, request_id: str) -> dict[str, Any]:
-        return {
-            "id": f"modr-{request_id}",
-            "model": self._model,
-            "results": [_write_moderation(result) for result in answer.results],
-        }
+    def write(self, answer: CheckAnswer, request_id: str) -> ModerationReply:
+        return ModerationReply(
+            id=f"modr-{request_id}",
+            model=f"stillguard-{answer.artifact.version}",
+            results=[_write_moderation(result) for result in answer.results],
+            stillguard=VersionsReply(write_artifact(answer.artifact), PolicyReply(answer.policy_id, answer.policy_version)),
+        )
 
-
-def _write_moderation(result: TextResult) -> dict[str, Any]:
-    """A :class:`ModerationResult`, as plain values."""
-    violated = set(result.categories)
-    return {
-        "flagged": result.verdict != "allow",
-        "categories": {name: bool(sources) and violated.issuperset(sources) for name, sources in SOURCES.items()},
-        "category_scores": {
-            name: min((result.scores[source] for source in sources), default=0.0) for name, sources in SOURCES.items()
-        },
-        "category_applied_input_types": _APPLIED_INPUT_TYPES,
-        "stillguard": write_result(result),
-    }
+    def write_error(self, error: ErrorReply) -> ErrorReply:
+        names = _ERROR_NAMES.get(error.error.code)
+        return error if names is None else replace(error, error=replace(error.error, type=names[0], code=names[1]))
 
 
-def _string(value: Any, param: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest("must be a string", param=param)
-    return value
+def _write_moderation(result: TextResult) -> ModerationResult:
+    violated, scores = result.categories, result.scores
+    return ModerationResult(
+        flagged=result.verdict != "allow",
+        categories={name: bool(sources) and set(violated).issuperset(sources) for name, sources in SOURCES.items()}
+        if violated
+        else _NONE_VIOLATED,
+        category_scores={name: min((scores[source] for source in sources), default=0.0) for name, sources in SOURCES.items()},
+        category_applied_input_types=_INPUT_TYPES,
+        stillguard=write_result(result),
+    )
 
 
-def _join(parts: list[dict[str, Any]]) -> str:
+def _string(item: str | InputPart, index: int) -> str:
+    if not isinstance(item, str):
+        raise InvalidRequest("must be a string, as its neighbours are", param=f"input[{index}]")
+    return item
+
+
+def _join(parts: list[InputPart]) -> str:
     """The text of one item's parts, one a line."""
-    lines = []
-    for index, part in enumerate(parts):
-        if part.get("type") != "text":
-            raise InvalidRequest("only parts of type text can be checked; images are not", param=f"input[{index}].type")
-        lines.append(_string(part.get("text"), f"input[{index}].text"))
-    return "\n".join(lines)
+    return "\n".join(part.text for part in parts)

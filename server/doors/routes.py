@@ -1,52 +1,64 @@
 """Every door on its path, with its OpenAPI entry."""
 
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
-from pydantic import BaseModel
+from starlette.types import ASGIApp
 
-from server.core.artifact import Manifest
 from server.doors import native, openai
-from server.doors.door import Check, Dialect, Door, DoorLimits, DoorRoute
-from server.doors.errors import openapi_responses
+from server.doors.door import TIMEOUT_HEADER, Check, Dialect, Door, DoorLimits
+from server.doors.front import Documented, GuardApp
+from server.doors.keys import KeyRing
 from server.observability.metrics import Metrics
 
 
-def add_doors(app: FastAPI, *, check: Check, manifest: Manifest, metrics: Metrics, limits: DoorLimits) -> None:
-    """Open both doors on ``app``."""
+def add_doors(
+    app: GuardApp,
+    *,
+    check: Check,
+    metrics: Metrics,
+    limits: DoorLimits,
+    keys: KeyRing | None,
+    around: Callable[[ASGIApp], ASGIApp],
+) -> None:
+    """Open both doors on ``app``; ``keys`` None opens them to everybody. ``around`` may wrap a door, or give it back."""
+    timeout = _header(
+        TIMEOUT_HEADER,
+        f"Seconds, at most {limits.request_timeout_s:g}, in which an answer is wanted; 504 after that.",
+        {"type": "number", "exclusiveMinimum": 0},
+    )
+    request_id = _header("X-Request-Id", "The request's id, to be echoed; left out or unusable, the server makes one.")
+    policy = _header(openai.POLICY_HEADER, "Id of the policy; left out, the server's default.")
 
-    def open_door(dialect: Dialect, path: str, request: type[BaseModel], reply: type[BaseModel], **documented: Any) -> None:
-        door = Door(dialect, check=check, metrics=metrics, limits=limits)
-        body = {"required": True, "content": {"application/json": {"schema": inline_schema(request)}}}
-        app.router.add_api_route(
-            path,
-            door.serve,
-            methods=["POST"],
-            route_class_override=DoorRoute,
-            response_model=reply,
-            responses=openapi_responses(),
-            openapi_extra={"requestBody": body} | documented,
-            name=dialect.route,
+    def open_door(dialect: Dialect, path: str, summary: str, reply: type, *parameters: dict[str, Any], **fields: Any) -> None:
+        door = Door(dialect, check=check, metrics=metrics, limits=limits, keys=keys)
+        documented = Documented(
+            summary=summary,
+            request=dialect.form,
+            reply=reply,
+            field_schemas=fields,
+            parameters=[timeout, request_id, *parameters],
+            needs_key=keys is not None,
         )
+        app.open_door(path, around(door), documented)
 
-    open_door(native.NativeDialect(manifest, limits=limits), native.PATH, native.CheckRequest, native.CheckReply)
-    header = {"name": openai.POLICY_HEADER, "in": "header", "required": False, "schema": {"type": "string"}}
-    dialect = openai.OpenAIDialect(manifest, limits=limits)
-    open_door(dialect, openai.PATH, openai.ModerationRequest, openai.ModerationReply, parameters=[header])
+    open_door(native.NativeDialect(limits), native.PATH, "Check texts", native.CheckReply)
+    dialect = openai.OpenAIDialect(limits)
+    open_door(
+        dialect,
+        openai.PATH,
+        "Check texts in OpenAI's moderation format",
+        openai.ModerationReply,
+        policy,
+        **openai.FIELD_SCHEMAS,
+    )
 
 
-def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON schema with every reference replaced by what it refers to, so that it can stand alone in OpenAPI."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def resolve(node: Any) -> Any:
-        if isinstance(node, list):
-            return [resolve(child) for child in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return resolve(definitions[node["$ref"].rpartition("/")[2]])
-        return {key: resolve(child) for key, child in node.items()}
-
-    return resolve(schema)
+def _header(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": schema or {"type": "string"},
+    }

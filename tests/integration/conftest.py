@@ -1,9 +1,10 @@
 """A whole server made of the shipped fakes: every layer is real but the model and the teacher."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,13 +12,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.app import Parts, create_app
+from server.app import create_app
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY
 from server.core.policy import OnNoTeacher, PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.inference.classifier import Encoder
 from server.inference.fake import FakeClassifier, FakeEncoder
+from server.service import Parts, StudentParts
 from server.settings import Settings
 from server.teacher.fake import FakeTeacher
 from server.teacher.teacher import Teacher
@@ -75,19 +77,33 @@ class Guard:
 class GuardOptions:
     settings: dict[str, Any] = field(default_factory=dict)
     teacher: Teacher = field(default_factory=FakeTeacher)
+    more_teachers: Sequence[Teacher] = ()
     on_no_teacher: OnNoTeacher = "student"
+    policy: Mapping[str, Any] = field(default_factory=dict)
     classifier: Mapping[str, Any] = field(default_factory=dict)
     encoder: Encoder = field(default_factory=lambda: FakeEncoder(max_tokens=34, overlap_tokens=8))
     is_gated: bool = False
+    reload: Callable[[Path | None, Callable[[], StudentParts]], StudentParts] = lambda _folder, make_student: make_student()
+    """What a reload loads; called with the folder that was asked for, and a maker of the same student."""
 
 
 def build_app(options: GuardOptions, gate: threading.Event, entered: threading.Event) -> FastAPI:
     default = steady_policy()
     policies = PolicySet(
-        [replace(default, on_no_teacher=options.on_no_teacher), replace(default, id="other", version="7")],
+        [
+            replace(default, on_no_teacher=options.on_no_teacher, **options.policy),
+            replace(default, id="other", version="7"),
+        ],
     )
-    classifier = FakeClassifier(gate=gate, entered=entered, **options.classifier)
-    parts = Parts(MANIFEST, policies, options.encoder, [classifier], options.teacher)
+
+    def make_classifier() -> FakeClassifier:
+        return FakeClassifier(gate=gate, entered=entered, **options.classifier)
+
+    def make_student() -> StudentParts:
+        return StudentParts(MANIFEST, policies, options.encoder, [make_classifier()], make_classifier)
+
+    teachers = [options.teacher, *options.more_teachers]
+    parts = Parts(make_student(), teachers, reload=lambda folder: options.reload(folder, make_student))
     return create_app(Settings(**PATIENT | options.settings), parts)
 
 

@@ -1,7 +1,9 @@
 """What a client is told: verdicts, who decided them, and why."""
 
 import asyncio
+import json
 
+import msgspec
 import pytest
 
 from server.core.taxonomy import CATEGORIES
@@ -12,6 +14,11 @@ from server.teacher.null import NoTeacher
 from server.teacher.teacher import TeacherUnavailable
 
 
+def as_documented(content: bytes, form: type) -> object:
+    """A reply reduced to the fields that its documented form has; fails where one is missing or of another type."""
+    return json.loads(msgspec.json.encode(msgspec.json.decode(content, type=form)))
+
+
 async def test_a_harmless_text_is_allowed_with_everything_that_is_known(open_guard):
     guard = await open_guard()
     reply = await guard.client.post(
@@ -19,7 +26,7 @@ async def test_a_harmless_text_is_allowed_with_everything_that_is_known(open_gua
     )
     assert reply.status_code == 200
     body = reply.json()
-    assert CheckReply.model_validate(body).model_dump(mode="json") == body
+    assert as_documented(reply.content, CheckReply) == body
     assert body["id"] == reply.headers["x-request-id"] == "abc-1"
     assert body["artifact"] == {"version": "test-1", "hash": body["artifact"]["hash"], "precision": "fp32"}
     assert body["policy"] == {"id": "default", "version": "1"}
@@ -148,7 +155,7 @@ async def test_the_openai_door_maps_eight_categories_onto_thirteen(open_guard):
     guard = await open_guard()
     reply = await guard.client.post("/v1/moderations", json={"input": "harassment=0.8 violence=0.9 hate=0.2", "model": "any"})
     body = reply.json()
-    assert ModerationReply.model_validate(body).model_dump(mode="json") == body
+    assert as_documented(reply.content, ModerationReply) == body
     assert body["model"] == "stillguard-test-1"
     assert body["id"] == "modr-" + reply.headers["x-request-id"]
     (result,) = body["results"]

@@ -9,71 +9,21 @@ import numpy as np
 import pytest
 
 from server.batching.batcher import Batcher
-from server.check import Checker, CheckLimits, check_row, decide, unsure_categories
+from server.check import Checker, CheckLimits, check_row
+from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY, Platt
 from server.core.errors import DeadlineExceeded, UnknownPolicy
 from server.core.policy import PolicySet
-from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
-from server.core.types import Escalation, Text
+from server.core.taxonomy import CATEGORIES
+from server.core.types import Text
 from server.inference.fake import FakeClassifier, FakeEncoder
+from server.student import Student
 from server.teacher.fake import FakeTeacher
+from tests.cascades import cascade_to
 from tests.steady import steady_policy
 
 POLICY = steady_policy()
-NO_HARM = dict.fromkeys(CATEGORIES, 0.01)
-
-
-def with_rule(category, **changes):
-    rules = list(POLICY.rules)
-    rules[CATEGORY_INDEX[category]] = replace(rules[CATEGORY_INDEX[category]], **changes)
-    return replace(POLICY, rules=tuple(rules))
-
-
-@pytest.mark.parametrize(
-    ("scores", "unsure"),
-    [
-        ({}, []),
-        ({"hate": 0.3}, ["hate"]),
-        ({"hate": 0.7}, ["hate"]),
-        ({"hate": 0.29}, []),
-        ({"hate": 0.71}, []),
-        ({"violence": 0.5, "hate": 0.4}, ["hate", "violence"]),
-        ({"violence": 0.5, "hate": 0.9}, []),
-        ({"hate": 0.5, "violence": 0.9}, []),
-    ],
-)
-def test_the_unsure_are_those_in_their_band_unless_another_is_surely_violated(scores, unsure):
-    assert unsure_categories(POLICY, NO_HARM | scores) == unsure
-
-
-def test_a_score_over_block_at_and_below_its_band_is_sure():
-    policy = with_rule("hate", block_at=0.5, unsure=(0.8, 0.9))
-    assert unsure_categories(policy, NO_HARM | {"hate": 0.6, "violence": 0.5}) == []
-    assert decide(policy, NO_HARM | {"hate": 0.6}, None, windows=1, scanned_chars=1).verdict == "block"
-
-
-def test_a_band_above_block_at_can_be_cleared_by_the_teacher():
-    policy = with_rule("hate", block_at=0.5, unsure=(0.4, 0.9))
-    escalation = Escalation("answered", 0.1, {"hate": 0.49}, {"hate": 0.8})
-    result = decide(policy, NO_HARM | {"hate": 0.8}, escalation, windows=1, scanned_chars=1)
-    assert (result.verdict, result.decided_by, result.categories) == ("allow", "teacher", ())
-    assert result.scores == NO_HARM | {"hate": 0.49}
-
-
-def test_block_at_itself_blocks():
-    result = decide(POLICY, NO_HARM | {"hate": 0.5}, None, windows=2, scanned_chars=3)
-    assert (result.verdict, result.categories, result.windows, result.scanned_chars) == ("block", ("hate",), 2, 3)
-
-
-@pytest.mark.parametrize(
-    ("choice", "verdict"), [("student", "block"), ("allow", "allow"), ("block", "block"), ("review", "review")]
-)
-def test_without_a_teacher_the_policy_chooses_and_the_scores_stay_the_students(choice, verdict):
-    escalation = Escalation("deadline", 2.0, {}, {"hate": 0.6})
-    policy = replace(POLICY, on_no_teacher=choice)
-    result = decide(policy, NO_HARM | {"hate": 0.6}, escalation, windows=1, scanned_chars=1)
-    assert (result.verdict, result.decided_by, result.categories) == (verdict, "student_degraded", ("hate",))
-    assert result.scores["hate"] == 0.6
+MANIFEST = Manifest("v1", "fp32", CATEGORIES, 12, IDENTITY, None, "p", {}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -112,20 +62,21 @@ async def make_checker():
     batchers = []
 
     def make(**options) -> Checker:
-        batcher = Batcher([FakeClassifier().classify], cost=lambda window: window.tokens, check_row=check_row)
+        batcher = Batcher(
+            [FakeClassifier()], rebuild=FakeClassifier, cost=lambda window: window.tokens, check_row=check_row, stuck_s=60
+        )
         batcher.start()
         batchers.append(batcher)
-        limits = CheckLimits(request_timeout_s=120, teacher_timeout_s=60, encode_inline_chars=50, encode_max_requests=1)
+        manifest = replace(MANIFEST, calibration=options.pop("calibration", IDENTITY))
+        encoder = options.pop("encoder", FakeEncoder(max_tokens=12, overlap_tokens=2))
+        student = Student(manifest=manifest, policies=PolicySet([POLICY]), encoder=encoder, batcher=batcher)
         wiring = {
-            "encoder": FakeEncoder(max_tokens=12, overlap_tokens=2),
-            "batcher": batcher,
-            "calibration": IDENTITY,
-            "policies": PolicySet([POLICY]),
+            "student": lambda: student,
             "default_policy": "default",
-            "teacher": FakeTeacher(),
+            "cascade": cascade_to(options.pop("teacher", FakeTeacher())),
             "metrics": Counted(),
             "executor": executor,
-            "limits": limits,
+            "limits": CheckLimits(request_timeout_s=120, encode_inline_chars=50, encode_max_chars=10_000, max_windows=100),
         }
         return Checker(**wiring | options)
 
@@ -178,6 +129,6 @@ async def test_an_unknown_policy_names_those_that_are_known(make_checker):
 
 
 async def test_the_deadline_covers_encoding(make_checker):
-    limits = CheckLimits(request_timeout_s=0.02, teacher_timeout_s=1, encode_inline_chars=0, encode_max_requests=1)
+    limits = CheckLimits(request_timeout_s=0.02, encode_inline_chars=0, encode_max_chars=10_000, max_windows=100)
     with pytest.raises(DeadlineExceeded):
         await make_checker(encoder=SlowEncoder(), limits=limits).check([Text("a")])

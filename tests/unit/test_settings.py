@@ -35,10 +35,16 @@ def test_every_knob_has_a_description_and_a_flag_in_the_help(capsys):
     ("arguments", "message"),
     [
         (
-            ["--batch-max-items", "0"],
-            "--batch-max-items (STILLGUARD_BATCH_MAX_ITEMS): Input should be greater than or equal to 1",
+            ["--batch-max-items", "-1"],
+            "--batch-max-items (STILLGUARD_BATCH_MAX_ITEMS): Input should be greater than or equal to 0",
         ),
         (["--request-timeout-s", "inf"], "--request-timeout-s (STILLGUARD_REQUEST_TIMEOUT_S): Input should be a finite number"),
+        (
+            ["--teacher", "http://t,ftp://t"],
+            '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL that begins with http:// or https://',
+        ),
+        (["--teacher-breaker-failures", "11"], "--teacher-breaker-failures must be at most --teacher-breaker-window"),
+        (["--encode-max-chars", "100"], "--encode-max-chars must be at least --max-request-chars"),
         (["--teacher", "http://t"], "a teacher URL needs --teacher-model (STILLGUARD_TEACHER_MODEL)"),
     ],
 )
@@ -62,10 +68,10 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch):
 
 
 def test_the_teacher_is_a_word_or_a_url():
-    assert load_settings([]).teacher_url is None
-    assert load_settings(["--teacher", "embedded"]).teacher_url is None
-    asked = load_settings(["--teacher", "http://vllm:8000", "--teacher-model", "shieldgemma"])
-    assert (asked.teacher_url, asked.teacher_model) == ("http://vllm:8000", "shieldgemma")
+    assert load_settings([]).teacher_urls == ()
+    assert load_settings(["--teacher", "embedded"]).teacher_urls == ()
+    asked = load_settings(["--teacher", "http://vllm:8000, https://other/v1", "--teacher-model", "shieldgemma"])
+    assert (asked.teacher_urls, asked.teacher_model) == (("http://vllm:8000", "https://other/v1"), "shieldgemma")
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", 64), ("250000 100000", 2), ("50000 100000", 1), ("nonsense", 64)])
@@ -74,6 +80,15 @@ def test_a_containers_cpu_limit_bounds_the_sessions(monkeypatch, tmp_path, limit
     monkeypatch.setattr(settings_module, "_CGROUP_CPU_MAX", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
     assert usable_cores() == cores
-    assert Settings().session_count == cores
-    assert Settings(sessions=5).session_count == 5
-    assert Settings(device="cuda").session_count == 1
+    assert Settings().sessions_on("cpu") == cores
+    assert Settings(sessions=5).sessions_on("cpu") == 5
+
+
+def test_a_gpu_gets_one_session_and_larger_batches():
+    assert Settings().sessions_on("cuda") == 1
+    by_device = [(Settings().batch_items_on(device), Settings().batch_tokens_on(device)) for device in ("cpu", "cuda")]
+    assert by_device == [(32, 512), (256, 16_384)]
+    chosen = Settings(sessions=3, batch_max_items=7, batch_max_tokens=99)
+    assert {(chosen.sessions_on(d), chosen.batch_items_on(d), chosen.batch_tokens_on(d)) for d in ("cpu", "cuda")} == {
+        (3, 7, 99)
+    }

@@ -1,15 +1,20 @@
 """One table for every error: status, type and outcome, by the nearest ancestor."""
 
-import json
+from typing import get_args
 
+import msgspec
 import pytest
 
 from server.core import errors
-from server.core.types import Outcome
+from server.core.types import ErrorCode, Outcome
 from server.doors.errors import (
+    ERROR_TABLE,
     MalformedBody,
+    RateLimited,
+    Unauthorized,
     UnsupportedMediaType,
-    error_response,
+    error_envelope,
+    error_headers,
     openapi_responses,
     reply_for,
 )
@@ -27,6 +32,8 @@ class Novel(errors.QueueFull):
         (MalformedBody("m"), 400, "invalid_request_error", "invalid"),
         (errors.TextTooLarge("m"), 413, "invalid_request_error", "invalid"),
         (UnsupportedMediaType("m"), 415, "invalid_request_error", "invalid"),
+        (Unauthorized("m"), 401, "authentication_error", "unauthorized"),
+        (RateLimited("m", retry_after_s=1), 429, "rate_limit_error", "limited"),
         (errors.ClassifierFailed("m"), 500, "server_error", "failed"),
         (errors.QueueFull("m"), 503, "overloaded_error", "shed"),
         (Novel("m"), 503, "overloaded_error", "shed"),
@@ -41,21 +48,34 @@ def test_each_error_has_its_reply(error, status, kind, outcome: Outcome):
 
 
 def test_the_envelope_is_openais_with_the_id_beside_it():
-    response = error_response(errors.TextTooLarge("over", param="texts[0].text"), "r1")
-    assert response.status_code == 413
-    assert json.loads(response.body) == {
+    envelope = error_envelope(errors.TextTooLarge("over", param="texts[0].text"), "r1")
+    assert msgspec.to_builtins(envelope) == {
         "error": {"message": "over", "type": "invalid_request_error", "code": "too_large", "param": "texts[0].text"},
         "id": "r1",
     }
-    assert "retry-after" not in response.headers
 
 
-def test_only_a_full_queue_says_when_to_come_back():
-    assert error_response(errors.QueueFull("full", retry_after_s=7), "r1").headers["retry-after"] == "7"
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (errors.QueueFull("full", retry_after_s=7), [(b"retry-after", b"7")]),
+        (RateLimited("over", retry_after_s=2), [(b"retry-after", b"2")]),
+        (Unauthorized("who"), [(b"www-authenticate", b"Bearer")]),
+        (errors.TextTooLarge("over"), []),
+        (errors.ShuttingDown("down"), []),
+    ],
+)
+def test_the_head_says_when_to_come_back_or_how_to_say_who_one_is(error, headers):
+    assert error_headers(error) == headers
 
 
 def test_openapi_lists_every_code_under_its_status():
-    responses = openapi_responses()
-    assert set(responses) == {400, 413, 415, 500, 503, 504}
-    assert "`queue_full`" in responses[503]["description"]
-    assert "`shutting_down`" in responses[503]["description"]
+    responses = openapi_responses({"$ref": "there"})
+    assert set(responses) == {"400", "401", "413", "415", "429", "500", "503", "504"}
+    assert "`queue_full`" in responses["503"]["description"]
+    assert "`shutting_down`" in responses["503"]["description"]
+    assert responses["429"]["content"] == {"application/json": {"schema": {"$ref": "there"}}}
+
+
+def test_every_code_is_one_that_is_counted():
+    assert {error.code for error in ERROR_TABLE} | {"internal_error"} == set(get_args(ErrorCode))

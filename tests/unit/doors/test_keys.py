@@ -1,0 +1,130 @@
+"""API keys: who is let in, how often, and what is said of a wrong file."""
+
+import hashlib
+
+import pytest
+
+from server.core.errors import ConfigurationError
+from server.doors.errors import RateLimited, Unauthorized
+from server.doors.keys import Key, KeyRing, TokenBucket, load_keys
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def bearer(key: str) -> dict[bytes, bytes]:
+    return {b"authorization": b"Bearer " + key.encode()}
+
+
+def test_a_bucket_lets_a_burst_pass_and_then_its_rate():
+    clock = Clock()
+    bucket = TokenBucket(2.0, 3, clock=clock)
+    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
+    clock.now += 0.4
+    assert bucket.take() == pytest.approx(0.1)
+    clock.now += 0.1
+    assert bucket.take() == 0
+    clock.now += 3600
+    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_a_refused_request_costs_nothing():
+    clock = Clock()
+    bucket = TokenBucket(1.0, 1, clock=clock)
+    assert bucket.take() == 0
+    for _ in range(100):
+        assert bucket.take() == 1
+    clock.now += 1
+    assert bucket.take() == 0
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    clock = Clock()
+    slow = TokenBucket(0.3, 1, clock=clock)
+    return KeyRing(
+        [
+            Key("fast", bytes.fromhex(sha256("open sesame")), None),
+            Key("slow", bytes.fromhex(sha256("tick")), slow),
+        ]
+    )
+
+
+def test_a_known_key_is_named(ring):
+    assert ring.admit(bearer("open sesame")) == "fast"
+    assert ring.admit({b"authorization": b"bearer  tick "}) == "slow"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer(""), bearer("open sesamE"), {b"authorization": b"open sesame"}, {b"authorization": b"Basic open sesame"}],
+)
+def test_nobody_else_is_let_in_or_told_why(ring, headers):
+    with pytest.raises(Unauthorized, match=r"^a valid API key is needed: Authorization: Bearer <key>$"):
+        ring.admit(headers)
+
+
+def test_a_digest_that_only_begins_like_a_known_one_is_not_it():
+    digest = bytes.fromhex(sha256("open sesame"))
+    ring = KeyRing([Key("near", digest[:-1] + bytes([digest[-1] ^ 1]), None)])
+    with pytest.raises(Unauthorized):
+        ring.admit(bearer("open sesame"))
+
+
+def test_a_key_over_its_rate_is_told_when_to_come_back_and_its_neighbour_is_not(ring):
+    ring.admit(bearer("tick"))
+    with pytest.raises(RateLimited) as caught:
+        ring.admit(bearer("tick"))
+    assert caught.value.retry_after_s == 4
+    assert ring.admit(bearer("open sesame")) == "fast"
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text(f'[a]\nsha256 = "{sha256("x")}"\n[b]\nsha256 = "{sha256("y").upper()}"\nrequests_per_s = 0.5\n')
+    ring = load_keys(path)
+    assert ring.admit(bearer("x")) == "a"
+    assert ring.admit(bearer("y")) == "b"
+    with pytest.raises(RateLimited):
+        ring.admit(bearer("y"))
+
+
+HASH = f'sha256 = "{sha256("secret7f3a")}"'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "can't be read: No such file or directory"),
+        ("", "holds no key; leave the setting out to serve without keys"),
+        ("[a", "is not TOML in UTF-8"),
+        ('a = "secret7f3a"', "entry 1 is not a table named by letters, digits, _, . or -"),
+        (f'["secret7f3a !"]\n{HASH}', "entry 1 is not a table named by letters, digits, _, . or -"),
+        ('[a]\nsha256 = "secret7f3a"', "key a: sha256: this value is not allowed"),
+        ("[a]\nburst = 1", "key a: sha256: Field required"),
+        (f"[a]\n{HASH}\nsecret7f3a = 1", "key a: there is a field here that is not known"),
+        (f"[a]\n{HASH}\nrequests_per_s = 0", "key a: requests_per_s: this value is not allowed"),
+        (f"[a]\n{HASH}\nrequests_per_s = nan", "key a: requests_per_s: this value is not allowed"),
+        (f"[a]\n{HASH}\nrequests_per_s = 1\nburst = 1.5", "key a: burst: must be an integer or null"),
+        (f"[a]\n{HASH}\nburst = 5", "key a: burst needs requests_per_s"),
+        (f"[a]\n{HASH}\n[b]\n{HASH}", "API keys a and b are the same key"),
+    ],
+)
+def test_a_wrong_file_stops_the_start_and_no_secret_is_repeated(tmp_path, content, said):
+    path = tmp_path / "keys.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load_keys(path)
+    assert said in str(caught.value)
+    assert "secret7f3a" not in str(caught.value)
+    assert "\n" not in str(caught.value)
