@@ -107,6 +107,8 @@ class GuardServer(uvicorn.Server):
 
 
 def main(arguments: list[str]) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):  # process 1 of a container has no default action for them
+        signal.signal(number, _stop_loading)
     try:
         settings = load_settings(arguments)
         configure_logging(settings.log_level)
@@ -121,6 +123,11 @@ def main(arguments: list[str]) -> int:
         private = PrivateServer(private_config(settings, create_private_app(service, app.state.metrics)))
     GuardServer(uvicorn_config(settings, app), service, private).run()
     return 0
+
+
+def _stop_loading(_number: int, _frame: FrameType | None) -> None:
+    """Before the ports open nothing was admitted, so there is nothing to drain. The server's own handlers follow."""
+    raise SystemExit(0)
 
 
 def _allow_many_connections() -> None:

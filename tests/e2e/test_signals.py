@@ -1,9 +1,12 @@
 """What signals do to the real process: stop in good order, stop at once, reload."""
 
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -46,6 +49,19 @@ class Clients:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_still_loads_stops_too(number, tmp_path):
+    """Process 1 of a container has no default action for a signal: without a handler it would wait for SIGKILL."""
+    policies = tmp_path / "policies.toml"
+    os.mkfifo(policies)
+    command = [sys.executable, "-m", "server", "--port", "0", "--policies", str(policies)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with policies.open("w"):  # returns when the server has opened it to read, and keeps it waiting
+            process.send_signal(number)
+            assert process.wait(60) == 0
+        assert process.stderr.read() == ""
 
 
 def test_sigterm_under_load_loses_no_request(run_server):
