@@ -23,7 +23,7 @@ from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE, Policy, load_policies
 
 DEFAULT_MAX_TOKENS = 256
-_SMOOTHING_TEXTS = 64
+_RANGE_TEXTS = 256
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
 
 Report = Callable[[str], None]
@@ -175,17 +175,8 @@ def _write_graphs(model: Any, windows: Windows, scratch: Path, final: Path, sett
     to_onnx(model, fp32)
     match settings.precision:
         case "int8":
-            folder = scratch / "int8"
-            folder.mkdir()
-            token_ids = spread_sample(windows, _SMOOTHING_TEXTS)[0].token_ids
-            to_int8(
-                fp32,
-                final,
-                config=model.config,
-                token_ids=token_ids,
-                scratch=folder,
-                float_ffn_layers=settings.float_ffn_layers,
-            )
+            token_ids = spread_sample(windows, _RANGE_TEXTS)[0].token_ids
+            to_int8(model, final, token_ids=token_ids, float_ffn_layers=settings.float_ffn_layers)
         case "fp16":
             to_fp16(fp32, final, config=model.config)
         case "fp32":

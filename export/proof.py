@@ -4,8 +4,8 @@
 
 Names and axes are read off the graph; nothing above them can be tried on a graph that fails there. Shapes and values are
 tried on real windows against torch. Quality compares what the final graph and the FP32 graph make of the reference set.
-Company asks that a text's verdict doesn't hang on the texts that share its batch: dynamic INT8 rounds by the range of the
-whole batch. After optimum's validation ladder (``optimum.exporters.onnx.convert``), with the last two rungs added.
+Company asks that a text's verdict doesn't hang on the texts that share its batch, through padding or through rounding that
+measures the batch. After optimum's validation ladder (``optimum.exporters.onnx.convert``), with the last two rungs added.
 """
 
 from dataclasses import dataclass

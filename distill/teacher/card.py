@@ -8,9 +8,9 @@ A LoRA adapter over {base} that answers guard prompts in the `{prompt}` form (`s
 category a prompt. It gave the student its signals, and judges online what the student is unsure of. Trained by this
 project; the adapter is under the project's licence, the base under its own (Apache-2.0).
 
-Tuned on {seen:,} texts (counted as often as seen), rank {rank}, texts cut at {max_text_tokens} tokens, English only. It is a 135M
-model: it ranks well and explains nothing. In the `title` form it knows a category by its title alone; another wording
-in the policy doesn't change its mind, another title does, less well than measured.
+Tuned on {seen:,} texts (counted as often as seen), rank {rank}, texts cut at {max_text_tokens} tokens, English only.
+It is a 135M model: it ranks well and explains nothing. In the `title` form it knows a category by its title alone;
+another wording in the policy doesn't change its mind, another title does, and is judged less well than measured.
 """
 
 

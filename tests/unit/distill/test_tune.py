@@ -128,8 +128,8 @@ def test_it_goes_on_only_from_a_run_that_fits(tiny_gemma, tmp_path):
     with pytest.raises(ValueError, match="no finished run"):
         tune_teacher(settings(tiny_gemma, start_from=str(tmp_path / "none")), rows(), policy, tmp_path / "out")
     tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, tmp_path / "first")
+    other = settings(tiny_gemma, start_from=str(tmp_path / "first"), rank=8)
     with pytest.raises(ValueError, match="another rank"):
-        other = settings(tiny_gemma, start_from=str(tmp_path / "first"), rank=8)
         tune_teacher(other, rows(), policy, tmp_path / "out")
 
 

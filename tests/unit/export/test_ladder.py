@@ -150,7 +150,7 @@ def test_the_limits_by_precision():
 @pytest.fixture(scope="module")
 def int8_graphs(student, fp32_graph, windows, tmp_path_factory) -> dict[Precision, str]:
     folder = tmp_path_factory.mktemp("ladder")
-    to_int8(fp32_graph, folder / "model.onnx", config=student[0].config, token_ids=windows.token_ids[:16], scratch=folder)
+    to_int8(student[0], folder / "model.onnx", token_ids=windows.token_ids)
     return {"fp32": fp32_graph, "int8": folder / "model.onnx"}
 
 
