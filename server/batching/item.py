@@ -25,7 +25,7 @@ class Answer(Generic[Row]):
 class Request(Generic[Payload, Row]):
     """The items that one caller waits for. It ends exactly once: with every answer, or with one error."""
 
-    __slots__ = ("answers", "deadline", "future", "is_live", "items", "unanswered")
+    __slots__ = ("answers", "deadline", "future", "is_live", "items", "tokens", "unanswered")
 
     def __init__(self, costed: Sequence[tuple[Payload, int]], *, deadline: float, future: asyncio.Future) -> None:
         """Args:
@@ -36,6 +36,7 @@ class Request(Generic[Payload, Row]):
         self.deadline = deadline
         self.future: asyncio.Future[list[Answer[Row]]] = future
         self.is_live = True
+        self.tokens = sum(cost for _, cost in costed)
         self.items = [Item(self, index, payload, cost, queued_at) for index, (payload, cost) in enumerate(costed)]
         self.answers: list[Answer[Row] | None] = [None] * len(self.items)
         self.unanswered = len(self.items)

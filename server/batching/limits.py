@@ -14,14 +14,14 @@ class BatchLimits:
     Attributes:
         max_batch_items: items in one model call.
         max_batch_tokens: padded tokens in one model call: its longest item times its items. A longer item goes alone.
-            512 are four full windows of 128, about 30 ms.
+            256 are two full windows of 128, about 13 ms, in which nobody else gets that core.
         max_queue_items: items that may wait, over all requests; bounds the queue's memory and bookkeeping.
         max_queue_tokens: tokens that may wait, over all requests; bounds the wait: 65,536 are done in about two seconds
             by two cores. It is also the longest request that can be admitted, some 200,000 characters of English.
     """
 
     max_batch_items: int = 32
-    max_batch_tokens: int = 512
+    max_batch_tokens: int = 256
     max_queue_items: int = 1_024
     max_queue_tokens: int = 65_536
 

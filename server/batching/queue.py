@@ -18,7 +18,7 @@ _RATE_SMOOTHING = 0.1
 
 
 class BoundedQueue:
-    """First in, first out, but for the neighbours in length that ride along. Thread-safe; waits on a condition.
+    """In turn (``forming.turn_at``), but for the neighbours in length that ride along. Thread-safe; waits on a condition.
 
     A lock is held for microseconds, so that the event loop may take it.
     """

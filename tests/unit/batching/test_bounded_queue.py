@@ -64,13 +64,14 @@ def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
     assert retry_after_s() == MAX_RETRY_AFTER_S
 
 
-def test_the_oldest_is_taken_however_odd_its_length(request_of):
+def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
     queue = BoundedQueue(LIMITS)
     shorts, long, more = request_of(1, 1), request_of(50), request_of(1, 1)
     for request in (shorts, long, more):
         queue.put_all(request.items)
     assert queue.take() == shorts.items + more.items
     late = request_of(1)
+    late.items[0].queued_at += 1.0  # after the long one's turn
     queue.put_all(late.items)
     assert queue.take() == long.items
     assert queue.take() == late.items

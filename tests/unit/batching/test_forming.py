@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.batching.forming import CHEAP_PADDING_TOKENS, form_batch
+from server.batching.forming import CHEAP_PADDING_TOKENS, GIVES_WAY_S_PER_TOKEN, form_batch, turn_at
 from server.batching.item import Request
 from server.batching.limits import BatchLimits
 
@@ -38,7 +38,8 @@ def test_padded_tokens_bound_the_batch(items):
 
 
 def test_the_nearest_in_length_ride_along_with_the_oldest(items):
-    assert costs(form_batch(items([100, 12, 128, 10, 90, 300]), limits=BatchLimits(), max_items=99)) == [100, 90, 128]
+    limits = BatchLimits(max_batch_tokens=400)
+    assert costs(form_batch(items([100, 12, 128, 10, 90, 300]), limits=limits, max_items=99)) == [100, 90, 128]
 
 
 def test_short_items_are_not_told_apart(items):
@@ -47,6 +48,35 @@ def test_short_items_are_not_told_apart(items):
 
 def test_an_item_over_the_token_limit_goes_alone(items):
     assert costs(form_batch(items([500, 500, 10]), limits=BatchLimits(max_batch_tokens=64), max_items=99)) == [500]
+
+
+def queued(costs, at):
+    """One request's items, as if they had come at time ``at``."""
+    request = Request([(None, cost) for cost in costs], deadline=1e18, future=None)
+    for item in request.items:
+        item.queued_at = at
+    return request.items
+
+
+def test_short_texts_go_before_the_windows_of_a_long_one_that_came_a_little_earlier():
+    long, short = queued([128] * 16, 0.0), queued([24], 0.1)
+    assert form_batch([*long, *short], limits=BatchLimits(), max_items=99) == short
+
+
+def test_a_long_text_gives_way_for_so_long_and_no_longer():
+    long, late = queued([128] * 16, 0.0), queued([24], 16 * 128 * GIVES_WAY_S_PER_TOKEN)
+    assert form_batch([*long, *late], limits=BatchLimits(max_batch_tokens=256), max_items=99) == long[:2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 128), st.integers(1, 20), st.floats(0, 1)), min_size=1, max_size=30))
+def test_nobody_is_overtaken_by_what_came_after_its_turn(requests):
+    waiting = sorted((item for cost, n, at in requests for item in queued([cost] * n, at)), key=lambda item: item.queued_at)
+    while waiting:
+        first = form_batch(waiting, limits=BatchLimits(), max_items=1)[0]
+        for item in waiting:
+            assert first.queued_at <= turn_at(item), "it came after the turn of one that still waits"
+        waiting.remove(first)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
