@@ -45,7 +45,7 @@ class Breaker:
     def state(self) -> BreakerState:
         if self._opened_at is None:
             return "closed"
-        return "half_open" if self._clock() - self._opened_at >= self._limits.open_s else "open"
+        return "half_open" if self._clock() >= self._opened_at + self._limits.open_s else "open"
 
     @property
     def is_admitting(self) -> bool:

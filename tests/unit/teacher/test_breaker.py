@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.teacher.breaker import Breaker, BreakerLimits
@@ -165,6 +165,7 @@ def test_a_try_that_began_before_it_opened_says_nothing_afterwards(breaker, cloc
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ok", "fail", "slow", "neutral"]), st.floats(0, 3))))
+@example([("fail", 22.7), ("fail", 0.0), ("slow", 2.5590307402361265)])  # 5 s later, less what rounding takes away
 def test_it_is_open_only_after_enough_failures_and_always_lets_a_probe_in_later(events):
     clock = Clock()
     breaker = Breaker(LIMITS, on_open=lambda: None, clock=clock)
