@@ -51,14 +51,11 @@ def pack_teacher(arguments: Namespace) -> dict[str, Any]:
 
 def label(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.label import label_texts
-    from distill.teacher.model import TreeEncoder
-    from distill.teacher.saved import load_judge, teacher_form
+    from distill.teacher.saved import signal_store
 
-    policy = _policy(arguments)
     rows = _draw(load_split(arguments.data, arguments.split, assume_chat_benign=True), arguments.rows, seed=arguments.seed)
-    judge = load_judge(arguments.teacher)
-    store = _store(arguments, policy, judge.hidden_size)
-    encoder = TreeEncoder(judge.tokenizer, policy, teacher_form(arguments.teacher), max_text_tokens=arguments.max_text_tokens)
+    judge, encoder = _judge(arguments)
+    store = signal_store(arguments.signals, arguments.teacher, _policy(arguments), hidden_size=judge.hidden_size)
     new = label_texts(judge, encoder, rows, store)
     return {"signals": str(store.folder), "new": new, "total": len(store)}
 
@@ -66,12 +63,12 @@ def label(arguments: Namespace) -> dict[str, Any]:
 def train(arguments: Namespace) -> dict[str, Any]:
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
-    from distill.teacher.saved import load_calibration, teacher_form, teacher_id
+    from distill.teacher.saved import load_calibration, signal_store, teacher_form, teacher_id
     from distill.train import TrainSettings, align_signals, train_student
 
     settings, weights = from_flags(TrainSettings, arguments), from_flags(LossWeights, arguments)
     everything = load_split(arguments.data, "train", assume_chat_benign=True)
-    store = _store(arguments, _policy(arguments)) if arguments.teacher else None
+    store = signal_store(arguments.signals, arguments.teacher, _policy(arguments)) if arguments.teacher else None
     drawn = balanced_indices(everything, arguments.rows, settings.seed)
     if store is not None:
         judged = _judged(everything, store)
@@ -152,16 +149,19 @@ def _draw(rows: LabelledTexts, size: int, *, seed: int) -> LabelledTexts:
     return rows.take(balanced_indices(rows, size, seed))
 
 
-def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
-    from distill.teacher.label import judge_known
+def _judge(arguments: Namespace):
+    """The teacher that the flags name, and the encoder that asks it in its form about the policy."""
     from distill.teacher.model import TreeEncoder
     from distill.teacher.saved import load_judge, teacher_form
 
-    judge = load_judge(arguments.teacher)
-    encoder = TreeEncoder(
-        judge.tokenizer, _policy(arguments), teacher_form(arguments.teacher), max_text_tokens=arguments.max_text_tokens
-    )
-    return judge_known(judge, encoder, rows)
+    judge, form = load_judge(arguments.teacher), teacher_form(arguments.teacher)
+    return judge, TreeEncoder(judge.tokenizer, _policy(arguments), form, max_text_tokens=arguments.max_text_tokens)
+
+
+def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
+    from distill.teacher.label import judge_known
+
+    return judge_known(*_judge(arguments), rows)
 
 
 def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
@@ -171,18 +171,6 @@ def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
     model, tokenizer = load_student(checkpoint)
     max_tokens = json.loads((checkpoint / "student.json").read_text())["max_tokens"]
     return student_logits(model, tokenizer, rows.texts, max_tokens=max_tokens)
-
-
-def _store(arguments: Namespace, policy: Policy, hidden_size: int | None = None):
-    from distill.signals import SignalStore
-    from distill.teacher.saved import teacher_form, teacher_id
-
-    return SignalStore(
-        arguments.signals,
-        teacher=teacher_id(arguments.teacher),
-        prompt_hash=teacher_form(arguments.teacher).hash(policy),
-        hidden_size=hidden_size,
-    )
 
 
 def _judged(rows: LabelledTexts, store) -> np.ndarray:

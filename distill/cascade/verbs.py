@@ -12,7 +12,6 @@ from distill.cascade.opinions import Opinions, join
 from distill.cascade.report import economics, save, table
 from distill.cascade.score_file import ScoredTexts, load_scores
 from distill.policy_file import write_numbers
-from distill.signals import SignalStore
 from server.core.policy import DEFAULT_POLICY_FILE, Policy, load_policies
 
 HELP = "choose thresholds and unsure bands from both opinions on dev, and measure them on test"
@@ -85,13 +84,12 @@ def cascade(arguments: Namespace) -> dict[str, Any]:
 
 
 def _opinions(arguments: Namespace, policy: Policy, *scored: ScoredTexts) -> list[Opinions]:
-    from distill.teacher.saved import load_calibration, teacher_form, teacher_id
+    from distill.teacher.saved import load_calibration, signal_store
 
     calibration = load_calibration(arguments.teacher)
     if calibration is None:
         raise ValueError("the teacher is not calibrated yet: run calibrate-teacher first")
-    prompt_hash = teacher_form(arguments.teacher).hash(policy)
-    signals = SignalStore(arguments.signals, teacher=teacher_id(arguments.teacher), prompt_hash=prompt_hash)
+    signals = signal_store(arguments.signals, arguments.teacher, policy)
     return [
         join(texts, signals, calibration, teacher_may_clear=policy.teacher_may_clear, prior=arguments.prior) for texts in scored
     ]

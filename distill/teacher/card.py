@@ -5,8 +5,9 @@ from typing import Any
 _HEAD = """# The shipped teacher
 
 A LoRA adapter over {base} that answers guard prompts in the `{prompt}` form (`server/core/prompt.py`) with Yes or No, one
-category a prompt. It gave the student its signals, and judges online what the student is unsure of. Trained by this
-project; the adapter is under the project's licence, the base under its own (Apache-2.0).
+category a prompt. It gives students their signals, and judges online what the student is unsure of; which teacher the shipped
+student learned from, the student's own card says. Trained by this project; the adapter is under the project's licence,
+the base under its own (Apache-2.0).
 
 Tuned on {seen:,} texts (counted as often as seen), rank {rank}, texts cut at {max_text_tokens} tokens, English only.
 It is a 135M model: it ranks well and explains nothing. In the `title` form it knows a category by its title alone;

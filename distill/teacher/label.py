@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from distill.data import LabelledTexts
 from distill.signals import SignalStore, text_digest
-from distill.teacher.model import ALL_CATEGORIES, Judge, TreeEncoder, token_budget_batches
+from distill.teacher.model import ALL_CATEGORIES, Judge, TreeEncoder
 
 
 def label_texts(
@@ -78,13 +78,8 @@ def judge_known(judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, *, max_
 
 def judge_batches(judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, indices, asked, *, max_batch_tokens: int):
     """Yield (row indices, margins (L,), hidden (L, H)) in batches by length; leaves follow the rows' asked categories."""
-    prefixes = [encoder.prefix(rows.texts[i], rows.roles[i]) for i in indices]
-    sizes = [
-        encoder.tokens(prefix, rows.roles[i], categories)
-        for prefix, i, categories in zip(prefixes, indices, asked, strict=True)
-    ]
-    for part in token_budget_batches(sizes, max_batch_tokens):
-        batch = encoder.batch([prefixes[j] for j in part], [rows.roles[indices[j]] for j in part], [asked[j] for j in part])
+    texts, roles = [rows.texts[i] for i in indices], [rows.roles[i] for i in indices]
+    for part, batch in encoder.batches(texts, roles, asked, max_tokens=max_batch_tokens):
         with torch.inference_mode():
             margins, hidden = judge.leaves(batch)
         yield [int(indices[j]) for j in part], margins.numpy(), hidden.numpy()

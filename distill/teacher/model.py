@@ -8,7 +8,7 @@ give, at the cost of the prefix once, and gradients pass through it.
 
 import glob
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,8 +145,16 @@ class TreeEncoder:
             torch.tensor(leaf_token, dtype=torch.long),
         )  # fmt: skip
 
-    def tokens(self, prefix: list[int], role: str, categories: Sequence[int]) -> int:
-        """How many tokens the tree of this text will have."""
+    def batches(
+        self, texts: Sequence[str], roles: Sequence[str], asked: Sequence[Sequence[int]], *, max_tokens: int
+    ) -> Iterator[tuple[list[int], TreeBatch]]:
+        """(positions, their batch) by length, each within ``max_tokens`` padded tokens; every text once."""
+        prefixes = [self.prefix(text, role) for text, role in zip(texts, roles, strict=True)]
+        sizes = [self._tokens(*tree) for tree in zip(prefixes, roles, asked, strict=True)]
+        for part in token_budget_batches(sizes, max_tokens):
+            yield part, self.batch(*zip(*((prefixes[i], roles[i], asked[i]) for i in part), strict=True))
+
+    def _tokens(self, prefix: list[int], role: str, categories: Sequence[int]) -> int:
         return len(prefix) + sum(len(self._suffixes[role, category]) for category in categories)
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from distill.data import LabelledTexts
-from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
+from distill.teacher.model import Judge, TreeEncoder, load_base
 from server.core.policy import Policy
 from server.core.prompt import TITLE, prompt_form
 
@@ -156,7 +156,10 @@ class _Tuning:
     def _accumulate(self, indices: np.ndarray) -> float:
         """Add one step's gradients; returns its mean loss on the margins."""
         total = 0.0
-        for rows, batch in self._microbatches(indices):
+        texts, roles = [self.rows.texts[i] for i in indices], [self.rows.roles[i] for i in indices]
+        asked = [self.asked[i] for i in indices]
+        for part, batch in self.encoder.batches(texts, roles, asked, max_tokens=self.settings.max_batch_tokens):
+            rows = [int(indices[j]) for j in part]
             logits = self.judge.logits(self.judge.leaf_states(batch))
             yes, no = logits[:, self.judge.yes_id], logits[:, self.judge.no_id]
             target = torch.tensor([self.rows.labels[i][c] for i in rows for c in self.asked[i]])
@@ -166,15 +169,6 @@ class _Tuning:
             (ask_loss + self.settings.answer_weight * answer_loss).backward()
             total += ask_loss.item()
         return total
-
-    def _microbatches(self, indices: np.ndarray):
-        """Parts of a step, sorted by length, each within ``max_batch_tokens`` padded tokens."""
-        roles, asked = [self.rows.roles[i] for i in indices], [self.asked[i] for i in indices]
-        prefixes = [self.encoder.prefix(self.rows.texts[i], role) for i, role in zip(indices, roles, strict=True)]
-        sizes = [self.encoder.tokens(*tree) for tree in zip(prefixes, roles, asked, strict=True)]
-        for part in token_budget_batches(sizes, self.settings.max_batch_tokens):
-            trees = zip(*((prefixes[j], roles[j], asked[j]) for j in part), strict=True)
-            yield [int(indices[j]) for j in part], self.encoder.batch(*trees)
 
     def _save(self) -> None:
         state = {

@@ -123,7 +123,7 @@ class Batcher(Generic[Payload, Row]):
             return []
         costed = [(payload, self._cost(payload)) for payload in payloads]
         request: Request[Payload, Row] = Request(costed, deadline=deadline, future=self._loop.create_future())
-        self._queue.put_all(request.items)
+        self._queue.put_all(request)
         self._requests.add(request)
         timer = self._loop.call_later(left_s, self._expire, request)
         self._pool.watch()

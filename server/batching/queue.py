@@ -2,11 +2,11 @@
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 
 from server.batching.forming import form_batch
-from server.batching.item import Item
+from server.batching.item import Item, Request
 from server.batching.limits import BatchLimits
 from server.core.errors import QueueFull, TextTooLarge
 
@@ -40,18 +40,18 @@ class BoundedQueue:
     def tokens(self) -> int:
         return self._tokens
 
-    def put_all(self, items: Sequence[Item]) -> None:
+    def put_all(self, request: Request) -> None:
         """Admit all of one request's items, or none.
 
         Raises:
             QueueFull: they don't fit beside what waits now.
             TextTooLarge: they wouldn't fit into an empty queue either, so trying again is no help.
         """
-        tokens = sum(item.cost for item in items)
+        items = request.items
         with self._changed:
-            self.check_room(len(items), tokens)
+            self.check_room(len(items), request.tokens)
             self._waiting.update(dict.fromkeys(items))
-            self._tokens += tokens
+            self._tokens += request.tokens
             self._changed.notify(len(items))
 
     def check_room(self, items: int, tokens: int) -> None:

@@ -1,5 +1,8 @@
 """A whole server made of the shipped fakes: every layer is real but the model and the teacher."""
 
+import io
+import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,6 +22,7 @@ from server.core.policy import OnNoTeacher, PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.inference.classifier import Encoder
 from server.inference.fake import FakeClassifier, FakeEncoder
+from server.observability.logging import configure_logging
 from server.service import Parts, StudentParts
 from server.settings import Settings
 from server.teacher.fake import FakeTeacher
@@ -131,3 +135,16 @@ async def open_guard() -> AsyncIterator[Callable[..., Any]]:
             return Guard(app, client, chosen.teacher, gate, entered)
 
         yield start
+
+
+@pytest.fixture
+def log_lines():
+    """The server's log as it would be on stderr."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    configure_logging("debug", stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -1,29 +1,11 @@
 """What operators see after known traffic, and what they must never see."""
 
-import io
 import json
-import logging
-
-import pytest
 
 from server.inference.classifier import Window
-from server.observability.logging import configure_logging
 from server.teacher.fake import FakeTeacher
 
 CANARY = "canary7f3a"
-
-
-@pytest.fixture
-def log_lines():
-    """The server's log as it would be on stderr."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    configure_logging("debug", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 async def test_metrics_add_up_after_known_traffic(open_guard):

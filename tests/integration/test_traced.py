@@ -1,8 +1,6 @@
 """A traced server: its spans, and that nobody's text or key gets into any output."""
 
-import io
 import json
-import logging
 import subprocess
 import sys
 import threading
@@ -12,7 +10,6 @@ import httpx
 import pytest
 
 from server.inference.fake import FakeEncoder
-from server.observability.logging import configure_logging
 from server.teacher.fake import FakeTeacher
 from tests.otlp import attributes, otlp_receiver
 
@@ -28,19 +25,6 @@ class QuotingEncoder(FakeEncoder):
         if "quote" in text:
             raise ValueError(f"can't read {text}")
         return super().encode(text)
-
-
-@pytest.fixture
-def log_lines():
-    """The server's log as it would be on stderr."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    configure_logging("debug", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

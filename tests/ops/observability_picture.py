@@ -16,6 +16,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from tests.ops.observability_stack import (
+    DASHBOARD,
     PATIENCE_S,
     RULES_FILE,
     Prometheus,
@@ -30,7 +31,6 @@ from tests.ops.tools import ROOT
 from tests.promql import fill
 
 DURATION_S = 150
-DASHBOARD = ROOT / "helm" / "stillguard" / "dashboards" / "stillguard.json"
 PICTURE = ROOT / "docs" / "dashboard.png"
 
 _ROW_HEIGHT_IN = 0.42

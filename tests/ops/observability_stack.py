@@ -20,6 +20,7 @@ import yaml
 from server.core.policy import DEFAULT_POLICY_FILE
 from tests.ops.tools import ROOT, need
 
+DASHBOARD = ROOT / "helm" / "stillguard" / "dashboards" / "stillguard.json"
 RULES_FILE = ROOT / "helm" / "stillguard" / "files" / "alerts.yaml"
 PATIENCE_S = 120
 """A busy machine fails no test."""

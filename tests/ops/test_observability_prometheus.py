@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.ops.observability_stack import (
+    DASHBOARD,
     PATIENCE_S,
     RULES_FILE,
     Prometheus,
@@ -24,7 +25,6 @@ from tests.ops.observability_stack import (
 from tests.ops.tools import ROOT, need, run, said
 from tests.promql import fill
 
-DASHBOARD = ROOT / "helm" / "stillguard" / "dashboards" / "stillguard.json"
 SCENARIOS = sorted((ROOT / "tests" / "ops").glob("observability_*alerts_test.yaml"))
 
 

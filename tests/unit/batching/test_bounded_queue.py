@@ -26,14 +26,14 @@ def request_of():
 
 def test_items_are_admitted_all_or_none(request_of):
     queue = BoundedQueue(LIMITS)
-    queue.put_all(request_of(10, 10, 10, 10).items)
+    queue.put_all(request_of(10, 10, 10, 10))
     assert (queue.items, queue.tokens) == (4, 40)
     with pytest.raises(QueueFull):
-        queue.put_all(request_of(1, 1, 1).items)
+        queue.put_all(request_of(1, 1, 1))
     with pytest.raises(QueueFull):
-        queue.put_all(request_of(21).items)
+        queue.put_all(request_of(21))
     assert (queue.items, queue.tokens) == (4, 40)
-    queue.put_all(request_of(10, 10).items)
+    queue.put_all(request_of(10, 10))
     assert (queue.items, queue.tokens) == (6, 60)
 
 
@@ -41,17 +41,17 @@ def test_items_are_admitted_all_or_none(request_of):
 def test_what_could_never_fit_is_too_large_rather_than_shed(request_of, costs):
     queue = BoundedQueue(LIMITS)
     with pytest.raises(TextTooLarge, match=f"needs {len(costs)} windows of {sum(costs)} tokens"):
-        queue.put_all(request_of(*costs).items)
+        queue.put_all(request_of(*costs))
     assert queue.items == 0
 
 
 def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
     queue = BoundedQueue(LIMITS)
-    queue.put_all(request_of(60).items)
+    queue.put_all(request_of(60))
 
     def retry_after_s():
         with pytest.raises(QueueFull) as caught:
-            queue.put_all(request_of(1).items)
+            queue.put_all(request_of(1))
         return caught.value.retry_after_s
 
     assert retry_after_s() == 1
@@ -68,11 +68,11 @@ def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
     queue = BoundedQueue(LIMITS)
     shorts, long, more = request_of(1, 1), request_of(50), request_of(1, 1)
     for request in (shorts, long, more):
-        queue.put_all(request.items)
+        queue.put_all(request)
     assert queue.take() == shorts.items + more.items
     late = request_of(1)
     late.items[0].queued_at += 1.0  # after the long one's turn
-    queue.put_all(late.items)
+    queue.put_all(late)
     assert queue.take() == long.items
     assert queue.take() == late.items
     assert (queue.items, queue.tokens) == (0, 0)
@@ -83,7 +83,7 @@ def test_what_nobody_wants_is_dropped_on_the_way(request_of):
     expired, ended, wanted = request_of(5, left_s=-1.0), request_of(5), request_of(5)
     ended.end(None)
     for request in (expired, ended, wanted):
-        queue.put_all(request.items)
+        queue.put_all(request)
     assert queue.take() == wanted.items
     assert (queue.items, queue.tokens) == (0, 0)
 
@@ -91,7 +91,7 @@ def test_what_nobody_wants_is_dropped_on_the_way(request_of):
 def test_discarding_gives_the_room_back_and_forgives_what_is_gone(request_of):
     queue = BoundedQueue(LIMITS)
     request = request_of(30, 30)
-    queue.put_all(request.items)
+    queue.put_all(request)
     queue.discard(request.items[:1])
     queue.discard(request.items)
     assert (queue.items, queue.tokens) == (0, 0)
@@ -135,7 +135,7 @@ def test_idle_sessions_share_what_arrives(request_of):
     for thread in threads:
         thread.start()
         assert limits.was_read.acquire(timeout=30)
-    queue.put_all(request_of(*[10] * 8).items)
+    queue.put_all(request_of(*[10] * 8))
     for thread in threads:
         thread.join(30)
     assert [len(batch) for batch in taken] == [4, 4]
