@@ -32,6 +32,26 @@ class AnswerCounter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One answered request, as those see it who learn from it. ``opinions`` are the student's, one per text, from before the
+    teacher; ``key`` is the API key's name."""
+
+    request_id: str | None
+    key: str | None
+    texts: Sequence[Text]
+    opinions: Sequence[Opinion]
+    answer: CheckAnswer
+
+
+class Watcher(Protocol):
+    """Is told of every answered request, once, before its answer is written."""
+
+    def checked(self, request: Checked) -> None:
+        """On the event loop, in everybody's way: it neither waits nor raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLimits:
     """``encode_inline_chars``: a request of more characters is encoded off the event loop, while those that are hold
     ``encode_max_chars`` at most. ``request_timeout_s`` bounds everything, ``max_windows`` each text over both its views."""
@@ -69,6 +89,7 @@ class Checker:
         metrics: AnswerCounter,
         executor: Executor,
         limits: CheckLimits,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         """``student`` gives the one that new requests are for, or raises ShuttingDown. ``executor`` encodes long ones; its
         owner shuts it down."""
@@ -78,6 +99,7 @@ class Checker:
         self._metrics = metrics
         self._executor = executor
         self._limits = limits
+        self._watchers = watchers
         self._encoding_chars = 0
 
     async def check(
@@ -87,6 +109,7 @@ class Checker:
         policy_id: str | None = None,
         key: str | None = None,
         timeout_s: float | None = None,
+        request_id: str | None = None,
     ) -> CheckAnswer:
         """One result per text, in order; counted in the metrics.
 
@@ -95,6 +118,7 @@ class Checker:
             policy_id: None for the server's default policy.
             key: name of the API key that the request came with; what it may ask of the teacher is bounded.
             timeout_s: when the caller must hear, if that is sooner than the limit.
+            request_id: what the reply will be known by; for the watchers.
 
         Raises:
             RequestError: the whole request is unanswered; the error's class says why.
@@ -121,6 +145,10 @@ class Checker:
         )
         answer = CheckAnswer(tuple(results), policy.id, policy.version, timings, student.artifact)
         self._metrics.answer_done(answer)
+        if self._watchers:
+            checked = Checked(request_id=request_id, key=key, texts=texts, opinions=opinions, answer=answer)
+            for watcher in self._watchers:
+                watcher.checked(checked)
         return answer
 
     async def _read(self, encoder: Encoder, texts: Sequence[Text], deadline: float) -> list[_Reading]:

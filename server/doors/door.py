@@ -33,7 +33,7 @@ class Check(Protocol):
     """:meth:`server.check.Checker.check`."""
 
     def __call__(
-        self, texts: Sequence[Text], *, policy_id: str | None, key: str | None, timeout_s: float
+        self, texts: Sequence[Text], *, policy_id: str | None, key: str | None, timeout_s: float, request_id: str
     ) -> Awaitable[CheckAnswer]: ...
 
 
@@ -104,7 +104,7 @@ class Door:
         try:
             if self._keys is not None:
                 key = self._keys.admit(headers)
-            answer = await self._answer(headers, receive, key=key, started=started)
+            answer = await self._answer(headers, receive, key=key, request_id=request_id, started=started)
             content = self._encode(self._dialect.write(answer, request_id))
             outcome = "ok"
         except RequestError as error:
@@ -126,7 +126,9 @@ class Door:
             self._metrics.request_done(self._dialect.route, outcome)
         await send_json(send, status, content, request_id, more_headers)
 
-    async def _answer(self, headers: RequestHeaders, receive: Receive, *, key: str | None, started: float) -> CheckAnswer:
+    async def _answer(
+        self, headers: RequestHeaders, receive: Receive, *, key: str | None, request_id: str, started: float
+    ) -> CheckAnswer:
         limits = self._limits
         deadline = started + read_timeout(headers, at_most_s=limits.request_timeout_s)
         body = await read_body(
@@ -139,7 +141,9 @@ class Door:
         with DisconnectWatch(receive):
             try:
                 left_s = deadline - time.monotonic()
-                return await self._check(asked.texts, policy_id=asked.policy_id, key=key, timeout_s=left_s)
+                return await self._check(
+                    asked.texts, policy_id=asked.policy_id, key=key, timeout_s=left_s, request_id=request_id
+                )
             except TextTooLarge as error:
                 if error.text_index is not None:
                     error.param = asked.text_param(error.text_index)

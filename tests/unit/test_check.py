@@ -4,6 +4,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ async def test_a_texts_score_is_its_highest_windows_calibrated(make_checker):
     assert result.scores["hate"] == pytest.approx(odds / (1 + odds), abs=1e-4)
     assert result.windows == 8
     assert metrics.answers == [answer]
+
+
+async def test_watchers_hear_of_an_answered_request_and_of_what_the_student_said_before_the_teacher(make_checker):
+    heard = []
+    watcher = SimpleNamespace(checked=heard.append)
+    texts = [Text("hate=0.2", "assistant")]
+    answer = await make_checker(watchers=[watcher]).check(texts, key="team", request_id="r1")
+    (checked,) = heard
+    assert (checked.request_id, checked.key, checked.texts, checked.answer) == ("r1", "team", texts, answer)
+    assert checked.opinions[0].scores == answer.results[0].scores
 
 
 async def test_short_and_long_texts_get_the_same_scores(make_checker):
