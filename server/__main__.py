@@ -5,6 +5,7 @@ signal ended it at once.
 """
 
 import asyncio
+import gc
 import math
 import os
 import resource
@@ -27,6 +28,7 @@ from server.service import Service
 from server.settings import Settings, load_settings
 
 CONFIGURATION_FAULT = 2
+_COLLECT_AFTER_OBJECTS = 50_000
 
 
 class PrivateServer(uvicorn.Server):
@@ -53,6 +55,7 @@ class GuardServer(uvicorn.Server):
         if self._private is not None:  # first, so that probes and scrapes see a server that is starting
             await self._private.open()
         await super().startup(sockets)
+        _spare_the_collector()
         host, port = _address(self)
         host = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::", "::1") else host
         print(
@@ -128,6 +131,13 @@ def main(arguments: list[str]) -> int:
 def _stop_loading(_number: int, _frame: FrameType | None) -> None:
     """Before the ports open nothing was admitted, so there is nothing to drain. The server's own handlers follow."""
     raise SystemExit(0)
+
+
+def _spare_the_collector() -> None:
+    """What is loaded by now stays, so that no collection goes through it again; and requests, which reference counting frees,
+    don't set one off by being many at once."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
 
 
 def _allow_many_connections() -> None:

@@ -1,47 +1,49 @@
 """Which of the waiting items go into one model call."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from server.batching.item import Item
 from server.batching.limits import BatchLimits
 
-CHEAP_PADDING_TOKENS = 16
-"""Items this close in length always go together: padding them costs less than another call."""
-
-GIVES_WAY_S_PER_TOKEN = 1e-4
-"""How long a request gives way to shorter ones that came after it, per token that it brought: 0.2 s for a text of 2,000
-tokens, which would otherwise keep every short text behind it waiting for all of its windows."""
-
 
 def form_batch(waiting: Sequence[Item], *, limits: BatchLimits, max_items: int) -> list[Item]:
-    """The item whose turn it is, joined by those nearest to it in length while the limits hold.
+    """The item whose turn it is, joined by those nearest to it in length, as long as that makes a token cheaper.
 
-    Turns go by time of arrival plus :data:`GIVES_WAY_S_PER_TOKEN` for each token of the item's request. So only what comes
-    within that time of it can overtake an item, and it goes within k + 1 batches if it has k items before it then,
-    however odd its length. No item is padded to more than twice its length (or by :data:`CHEAP_PADDING_TOKENS`, if that
-    is more): on a CPU a padded token costs as much as a real one.
+    Turns go by :attr:`Item.turn_at`. So only what comes within the time that an item gives way can overtake it, and it goes
+    within k + 1 batches if it has k items before it then, however odd its length.
+
+    A call costs its padded tokens, and ``limits.call_cost_tokens`` for being a call. Along the line of lengths the batch grows
+    to the side that costs less per token that somebody asked for, and is cut where that cost was lowest. So few that are of one
+    length are cheap enough together, while many of unlike lengths wait for their like.
 
     Args:
         waiting: at least one item, oldest first.
         max_items: at least 1; a further bound beside the limits' own.
     """
-    first = min(waiting, key=turn_at)
-    batch = [first]
+    first = min(waiting, key=attrgetter("turn_at"))
+    line = sorted(waiting, key=attrgetter("cost"))
     room = min(max_items, limits.max_batch_items)
-    shortest = longest = first.cost
-    for item in sorted(waiting, key=lambda item: abs(item.cost - first.cost)):
-        if len(batch) >= room:
+    begin = end = line.index(first)  # of the batch so far; both ends are in it
+    tokens = first.cost
+    cheapest, best = (limits.call_cost_tokens + tokens) / tokens, (begin, end)
+
+    def price(items: int, longest: int, joining: int) -> float:
+        """Per wanted token; infinite over the limit."""
+        padded = items * longest
+        return (limits.call_cost_tokens + padded) / (tokens + joining) if padded <= limits.max_batch_tokens else float("inf")
+
+    while (items := end - begin + 2) <= room:
+        shorter = price(items, line[end].cost, line[begin - 1].cost) if begin > 0 else float("inf")
+        longer = price(items, line[end + 1].cost, line[end + 1].cost) if end + 1 < len(line) else float("inf")
+        if shorter == longer == float("inf"):
             break
-        if item is first:
-            continue
-        low, high = min(shortest, item.cost), max(longest, item.cost)
-        if high * (len(batch) + 1) > limits.max_batch_tokens or high - low > max(low, CHEAP_PADDING_TOKENS):
-            continue
-        batch.append(item)
-        shortest, longest = low, high
-    return batch
-
-
-def turn_at(item: Item) -> float:
-    """When it is this item's turn, on the clock of ``time.monotonic()``."""
-    return item.queued_at + GIVES_WAY_S_PER_TOKEN * item.request.tokens
+        if shorter <= longer:
+            begin -= 1
+            tokens += line[begin].cost
+        else:
+            end += 1
+            tokens += line[end].cost
+        if min(shorter, longer) < cheapest:
+            cheapest, best = min(shorter, longer), (begin, end)
+    return line[best[0] : best[1] + 1]

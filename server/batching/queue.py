@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Iterable
 from itertools import islice
 
@@ -18,7 +19,7 @@ _RATE_SMOOTHING = 0.1
 
 
 class BoundedQueue:
-    """In turn (``forming.turn_at``), but for the neighbours in length that ride along. Thread-safe; waits on a condition.
+    """In turn (``Item.turn_at``), but for the neighbours in length that ride along. Thread-safe; waits on a condition.
 
     A lock is held for microseconds, so that the event loop may take it.
     """
@@ -115,7 +116,8 @@ class BoundedQueue:
 
     def _candidates(self) -> list[Item]:
         oldest = list(islice(self._waiting, LOOKAHEAD_BATCHES * self._limits.max_batch_items))
-        unwanted = [item for item in oldest if not item.is_wanted]
+        now = time.monotonic()
+        unwanted = [item for item in oldest if not item.is_wanted(now)]
         if not unwanted:
             return oldest
         self._remove(unwanted)

@@ -63,7 +63,8 @@ def _classify_each(items: Sequence[Item], classify: Classify, check_row: Callabl
     if len(items) == 1:
         report.failed.extend(bad)
         return
-    wanted = [item for item in bad if item.is_wanted]
+    now = time.monotonic()
+    wanted = [item for item in bad if item.is_wanted(now)]
     middle = len(wanted) // 2
     for half in (wanted[:middle], wanted[middle:]):
         if half:

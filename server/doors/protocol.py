@@ -8,7 +8,8 @@ request came, and takes any bytes, even empty lines, for a sign of life. Here:
 - a connection without a request, new or used, is closed after uvicorn's own keep-alive time, whatever trickles in;
 - an offer to upgrade (Java's client makes one on every request, to HTTP/2) is declined by reading on; uvicorn's parser takes
   what follows the head for another protocol, and the body is lost;
-- what is left of a body whose request is already answered has ``read_timeout_s`` to come in, and then is hung up on.
+- what is left of a body whose request is already answered has ``read_timeout_s`` to come in, and then is hung up on;
+- an answer's head waits for its body, and both go in one system call and one packet.
 
 How long a body may take before it is answered is for the door to say: the request's deadline covers it.
 """
@@ -35,6 +36,30 @@ def guard_protocol(*, read_timeout_s: float, max_head_bytes: int) -> Callable[..
     return partial(GuardProtocol, read_timeout_s=read_timeout_s, max_head_bytes=max_head_bytes)
 
 
+class OneWrite:
+    """A transport on which an answer's head, the only write that ends in an empty line, goes out with what follows it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n") and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head += data
+        else:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+
 class _HeadTooLarge(Exception):
     """Raised through the parser, which stops there."""
 
@@ -53,7 +78,7 @@ class GuardProtocol(HttpToolsProtocol):
         self._read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport))
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,6 +11,10 @@ from server.core.types import Device
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """ONNX Runtime's name of each."""
 
+CALL_COST_TOKENS: dict[Device, int] = {"cpu": 10, "cuda": 2_048}
+"""What a model call costs beside its padded tokens, in tokens. Measured on a CPU; for a GPU an assumption that lets the limits
+alone bound a batch."""
+
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"], precision: Precision, *, has_cuda: Callable[[], bool]) -> Device:
     """``auto`` is a GPU where there is one, for a student in float, and the CPU otherwise.

@@ -66,8 +66,16 @@ class WindowEncoder:
             text: without lone surrogates, as canonical text is.
         """
         tokens = _Tokens()
-        for begin, end in _blocks(text):
-            self._read(text[begin:end], begin, tokens)
+        blocks = _blocks(text)
+        for begin, end in blocks:
+            block = text[begin:end]
+            encoding = self._tokenizer.encode(block, add_special_tokens=False)
+            ids = encoding.ids
+            has_unknown = self._unknown_id in ids
+            if len(blocks) == 1 and len(ids) <= self._room and not has_unknown:  # most texts: no place in it is asked for
+                return [Window([*self._before, *ids, *self._after], 0, len(text))]
+            breaks = _part_breaks(block, encoding, self._unknown_id) if has_unknown else []
+            self._keep(block, encoding, breaks, begin, tokens)
         tokens.starts.append(len(text))
         windows = []
         for first, stop in cut_windows(tokens.is_word_start, room=self._room, overlap=self._overlap):
@@ -77,10 +85,8 @@ class WindowEncoder:
             windows.append(Window([*self._before, *tokens.ids[first:stop], *self._after], begin, end))
         return windows
 
-    def _read(self, block: str, offset: int, tokens: "_Tokens") -> None:
-        """Append one block's tokens; ``offset`` is where it begins in the text."""
-        encoding = self._tokenizer.encode(block, add_special_tokens=False)
-        breaks = _part_breaks(block, encoding, self._unknown_id) if self._unknown_id in encoding.ids else []
+    def _keep(self, block: str, encoding: Encoding, breaks: list[int], offset: int, tokens: "_Tokens") -> None:
+        """Append one block's tokens, read again in parts where it has ``breaks``; ``offset`` is where it begins in the text."""
         spans = encoding.offsets
         if breaks:
             pieces = (block[begin:end] for begin, end in pairwise([0, *breaks, len(block)]))

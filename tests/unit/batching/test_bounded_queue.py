@@ -71,7 +71,7 @@ def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
         queue.put_all(request)
     assert queue.take() == shorts.items + more.items
     late = request_of(1)
-    late.items[0].queued_at += 1.0  # after the long one's turn
+    late.items[0].turn_at += 1.0  # after the long one's turn
     queue.put_all(late)
     assert queue.take() == long.items
     assert queue.take() == late.items
@@ -121,6 +121,7 @@ def test_idle_sessions_share_what_arrives(request_of):
         """Limits whose reading, under the queue's lock and just before a taker waits, can be waited for."""
 
         max_batch_tokens = max_queue_items = max_queue_tokens = 1_000
+        call_cost_tokens = 10
         was_read = threading.Semaphore(0)
 
         @property

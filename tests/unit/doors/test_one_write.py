@@ -1,0 +1,55 @@
+"""An answer leaves in one piece, and whatever else is written leaves at once."""
+
+import asyncio
+
+from server.doors.protocol import OneWrite
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = []
+
+    def write(self, data) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return "closed" in self.writes
+
+    def close(self) -> None:
+        self.writes.append("closed")
+
+
+def written(*steps):
+    wire = Wire()
+    transport = OneWrite(wire)
+    for step in steps:
+        transport.close() if step == "close" else transport.write(step)
+    return wire.writes
+
+
+def test_a_head_leaves_with_its_body():
+    assert written(HEAD, b"{}", HEAD, b"[]") == [HEAD + b"{}", HEAD + b"[]"]
+
+
+def test_a_head_without_a_body_leaves_when_the_body_is_said_to_be_empty_or_the_connection_ends():
+    assert written(HEAD, b"") == [HEAD]
+    assert written(HEAD, "close") == [HEAD, "closed"]
+
+
+def test_a_streamed_body_is_not_held_back_though_a_piece_ends_in_an_empty_line():
+    assert written(HEAD, b"one\r\n\r\n", b"two\r\n\r\n") == [HEAD + b"one\r\n\r\n", b"two\r\n\r\n"]
+
+
+def test_an_interim_answer_is_what_the_client_waits_for():
+    assert written(b"HTTP/1.1 100 Continue\r\n\r\n") == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+def test_the_end_is_known_to_who_asks():
+    wire = Wire()
+    transport = OneWrite(wire)
+    assert not transport.is_closing()
+    transport.close()
+    assert transport.is_closing()
