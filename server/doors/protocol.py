@@ -48,8 +48,13 @@ class OneWrite:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
-        if data.endswith(b"\r\n\r\n") and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head += data
+        if (
+            not self._head
+            and data.endswith(b"\r\n\r\n")
+            and data.startswith(b"HTTP/1.1 ")
+            and not data.startswith(b"HTTP/1.1 100")
+        ):
+            self._head = data
         else:
             head, self._head = self._head, b""
             self._transport.write(head + data)

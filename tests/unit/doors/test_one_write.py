@@ -41,6 +41,7 @@ def test_a_head_without_a_body_leaves_when_the_body_is_said_to_be_empty_or_the_c
 
 def test_a_streamed_body_is_not_held_back_though_a_piece_ends_in_an_empty_line():
     assert written(HEAD, b"one\r\n\r\n", b"two\r\n\r\n") == [HEAD + b"one\r\n\r\n", b"two\r\n\r\n"]
+    assert written(HEAD, HEAD) == [HEAD + HEAD]
 
 
 def test_an_interim_answer_is_what_the_client_waits_for():
