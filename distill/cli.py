@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill import verbs
 from distill.cascade import verbs as cascade_verbs
+from distill.mining import verb as mining_verb
 from distill.settings_flags import add_flags
 from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = subparsers.add_parser("cascade", help=cascade_verbs.HELP, description=cascade_verbs.DESCRIPTION)
     sub.set_defaults(run=cascade_verbs.cascade)
     cascade_verbs.add_flags(sub, teacher_help=TEACHER_HELP)
+    sub = subparsers.add_parser("mine", help=mining_verb.HELP, description=mining_verb.DESCRIPTION)
+    sub.set_defaults(run=mining_verb.mine)
+    mining_verb.add_flags(sub, default_data=DEFAULT_DATA)
     return parser
 
 
@@ -78,6 +82,7 @@ def _add_teacher_verbs(subparsers) -> None:
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
     sub.add_argument("--split", default="train")
     sub.add_argument("--rows", type=int, default=4000, help="how many texts, drawn in balance over sources (default: 4000)")
+    sub.add_argument("--all", action="store_true", help="every text of the split, unlabelled ones too: for what `mine` wrote")
     sub.add_argument("--max-text-tokens", type=int, default=256)
     sub.add_argument("--seed", type=int, default=0)
 
@@ -92,6 +97,8 @@ def _add_student_verbs(subparsers) -> None:
     sub.add_argument("--rows", type=int, default=60_000, help="training texts, drawn in balance over sources (default: 60000)")
     sub.add_argument("--signal-repeats", type=int, default=4, help="times a judged text is seen in an epoch (default: 4)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
+    sub.add_argument("--extra", type=Path, nargs="+", default=[], metavar="PARQUET", help="what `mine` wrote, learnt beside")
+    sub.add_argument("--extra-repeats", type=int, default=1, help="times each of their texts is seen in an epoch (default: 1)")
     sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
     sub.add_argument("--teacher", help="teacher whose signals to use; without it, human labels alone")
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
@@ -112,4 +119,5 @@ def _add_student_verbs(subparsers) -> None:
     which.add_argument("--checkpoint", type=Path, help="trained student")
     which.add_argument("--teacher", help=TEACHER_HELP)
     sub.add_argument("--max-text-tokens", type=int, default=256, help="teacher only")
+    sub.add_argument("--against", type=Path, metavar="DIR", help="an earlier student: what is mended and what is broken")
     sub.add_argument("--out", type=Path, help="also write the report to this file")

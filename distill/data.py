@@ -85,6 +85,14 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     return LabelledTexts([canonicalise(text).text for text in frame["text"]], roles, labels, datasets)
 
 
+def random_indices(count: int, size: int | None, seed: int = 0) -> np.ndarray:
+    """Ascending indices of ``size`` of ``count`` rows, drawn at random and so in their own mix; None for all.
+
+    What student and teacher are calibrated on: two scores that are held against one threshold must mean the same traffic.
+    """
+    return np.sort(np.random.default_rng(seed).permutation(count)[:size])
+
+
 def balanced_indices(rows: LabelledTexts, size: int, seed: int) -> np.ndarray:
     """Indices of ``size`` labelled rows, drawn so that no source and no common category drowns the rest.
 

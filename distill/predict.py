@@ -1,8 +1,38 @@
 """Raw logits of a trained student over many texts, as the server will compute them: by windows, maximum over windows."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from distill.calibrate import apply_calibration
+from distill.student import load_student
+from server.core.calibration import calibration_from_json
+
+
+def checkpoint_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
+    """:func:`student_logits` of the student in a run folder.
+
+    Raises:
+        FileNotFoundError: there is no trained student.
+    """
+    max_tokens = json.loads((checkpoint / "student.json").read_text())["max_tokens"]
+    return student_logits(*load_student(checkpoint), texts, max_tokens=max_tokens)
+
+
+def checkpoint_scores(checkpoint: Path, texts: list[str]) -> np.ndarray:
+    """Calibrated scores float64 (N, C) of the student in a run folder.
+
+    Raises:
+        FileNotFoundError: there is no trained student.
+        ValueError: it isn't calibrated.
+    """
+    path = checkpoint / "calibration.json"
+    if not path.exists():
+        raise ValueError(f"{checkpoint} is not calibrated yet: run calibrate first")
+    return apply_calibration(checkpoint_logits(checkpoint, texts), calibration_from_json(json.loads(path.read_text())))
 
 
 def student_logits(model, tokenizer, texts: list[str], *, max_tokens: int, batch_size: int = 64) -> np.ndarray:

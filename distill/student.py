@@ -72,13 +72,13 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def load_student(checkpoint: Path):
-    """(model, tokenizer) of a trained student.
+def load_student(checkpoint: Path, *, attention: str = "sdpa"):
+    """(model, tokenizer) of a trained student; ``attention`` as in :func:`new_student`.
 
     Raises:
         ValueError: the checkpoint's categories are not this code's.
     """
-    model = StudentForModeration.from_pretrained(checkpoint)
+    model = StudentForModeration.from_pretrained(checkpoint, attn_implementation=attention)
     found = tuple(model.config.id2label[index] for index in range(len(model.config.id2label)))
     if found != CATEGORIES:
         raise ValueError(f"{checkpoint}: categories {found} are not {CATEGORIES}")

@@ -19,14 +19,15 @@ from distill.features import Whitener
 from distill.losses import LossWeights, feature_loss, label_loss, soft_label_loss
 from distill.metrics import average_precision, average_precision_per_category
 from distill.signals import SignalStore, text_digest
-from distill.student import new_student
+from distill.student import load_student, new_student
 from server.core.calibration import Calibration
 from server.core.taxonomy import CATEGORIES
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """``max_tokens`` is the student's window, special tokens included, and goes into the artefact's manifest."""
+    """``max_tokens`` is the student's window, special tokens included, and goes into the artefact's manifest. ``start_from`` is
+    the run folder of a student to go on from, in place of the base; its head comes along, its projector doesn't."""
 
     base: str
     epochs: float = 2.0
@@ -39,6 +40,7 @@ class TrainSettings:
     feature_dimensions: int = 256
     eval_every_steps: int = 400
     seed: int = 0
+    start_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def train_student(
     """
     torch.manual_seed(settings.seed)
     use_cuda = torch.cuda.is_available()
-    model, tokenizer = new_student(settings.base, attention="sdpa" if use_cuda else "eager")
+    model, tokenizer = _start(settings, attention="sdpa" if use_cuda else "eager")
     no_signals = TeacherSignals(
         np.full(dev.labels.shape, np.nan, dtype=np.float32),
         np.full((len(dev), signals.features.shape[1]), np.nan, dtype=np.float32),
@@ -195,6 +197,14 @@ def train_student(
         json.dumps({"settings": asdict(settings), "weights": asdict(weights), "log": trainer.state.log_history}, indent=1)
     )
     return {key.removeprefix("eval_"): value for key, value in figures.items()}
+
+
+def _start(settings: TrainSettings, *, attention: str):
+    if not settings.start_from:
+        return new_student(settings.base, attention=attention)
+    if not (Path(settings.start_from) / "student.json").exists():
+        raise ValueError(f"--start-from {settings.start_from}: there is no finished student there")
+    return load_student(Path(settings.start_from), attention=attention)
 
 
 def _dev_figures(prediction) -> dict[str, float]:

@@ -11,10 +11,10 @@ import numpy as np
 from distill import calibrate as calibration_room
 from distill import metrics
 from distill.cascade.choose import choose_without_teacher
-from distill.data import LabelledTexts, balanced_indices, load_split
+from distill.data import LabelledTexts, balanced_indices, load_split, random_indices
 from distill.policy_file import write_numbers
 from distill.settings_flags import from_flags
-from server.core.calibration import calibration_from_json, calibration_to_json
+from server.core.calibration import calibration_to_json
 from server.core.policy import Policy, load_policies
 
 
@@ -33,7 +33,8 @@ def tune_teacher(arguments: Namespace) -> dict[str, Any]:
 def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.saved import calibration_path
 
-    rows = _draw(load_split(arguments.data, "dev", assume_chat_benign=True), arguments.rows, seed=7)
+    rows = load_split(arguments.data, "dev", assume_chat_benign=True)
+    rows = rows.take(random_indices(len(rows), arguments.rows))
     margins = _teacher_margins(arguments, rows)
     asked = np.where(np.isnan(margins), np.nan, rows.labels)
     calibration = calibration_room.fit_calibration(np.nan_to_num(margins), asked)
@@ -53,7 +54,9 @@ def label(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.label import label_texts
     from distill.teacher.saved import signal_store
 
-    rows = _draw(load_split(arguments.data, arguments.split, assume_chat_benign=True), arguments.rows, seed=arguments.seed)
+    rows = load_split(arguments.data, arguments.split, assume_chat_benign=True)
+    if not arguments.all:
+        rows = _draw(rows, arguments.rows, seed=arguments.seed)
     judge, encoder = _judge(arguments)
     store = signal_store(arguments.signals, arguments.teacher, _policy(arguments), hidden_size=judge.hidden_size)
     new = label_texts(judge, encoder, rows, store)
@@ -61,6 +64,7 @@ def label(arguments: Namespace) -> dict[str, Any]:
 
 
 def train(arguments: Namespace) -> dict[str, Any]:
+    from distill.extra import hear_extra, load_extra
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
     from distill.teacher.saved import load_calibration, signal_store, teacher_form, teacher_id
@@ -76,8 +80,10 @@ def train(arguments: Namespace) -> dict[str, Any]:
     rows = everything.take(drawn)
     if not arguments.without_seeds:
         rows += seed_texts()
+    extra = load_extra(arguments.extra, store, repeats=arguments.extra_repeats)
+    rows += extra.rows
     calibration = load_calibration(arguments.teacher) if arguments.teacher else None
-    signals = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    signals = hear_extra(align_signals(rows, store, calibration, dimensions=settings.feature_dimensions), extra)
     dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
     sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
@@ -89,6 +95,8 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
         "rows_with_signals": int((~np.isnan(signals.logits[:, 0])).sum()),
+        "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
+        "earlier": _earlier(settings.start_from),
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
         "dev": figures,
     }
@@ -97,13 +105,16 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "checkpoint": str(arguments.out),
         "rows": len(rows),
         "rows_with_signals": provenance["rows_with_signals"],
+        "rows_extra": len(extra),
         **figures,
     }
 
 
 def calibrate(arguments: Namespace) -> dict[str, Any]:
+    from distill.predict import checkpoint_logits
+
     dev = load_split(arguments.data, "dev", assume_chat_benign=True)
-    logits = _student_logits(arguments.checkpoint, dev)
+    logits = checkpoint_logits(arguments.checkpoint, dev.texts)
     calibration = calibration_room.fit_calibration(logits, dev.labels)
     scores = calibration_room.apply_calibration(logits, calibration)
     choice = choose_without_teacher(scores, dev.labels, budget=arguments.escalation_budget)
@@ -115,22 +126,17 @@ def calibrate(arguments: Namespace) -> dict[str, Any]:
 
 
 def evaluate(arguments: Namespace) -> dict[str, Any]:
+    from distill.compare import compare
+    from distill.predict import checkpoint_scores
+
     rows = load_split(arguments.data, arguments.split)
     if arguments.rows:
         rows = _draw(rows, arguments.rows, seed=3)
-    if arguments.teacher:
-        from distill.teacher.saved import load_calibration
-
-        raw = np.nan_to_num(_teacher_margins(arguments, rows))
-        calibration = load_calibration(arguments.teacher)
-    else:
-        raw = _student_logits(arguments.checkpoint, rows)
-        path = arguments.checkpoint / "calibration.json"
-        calibration = calibration_from_json(json.loads(path.read_text())) if path.exists() else None
-    if calibration is None:
-        raise ValueError("not calibrated yet: run calibrate (student) or calibrate-teacher first")
-    scores = calibration_room.apply_calibration(raw, calibration)
+    scores = _teacher_scores(arguments, rows) if arguments.teacher else checkpoint_scores(arguments.checkpoint, rows.texts)
     report = {"split": arguments.split, **metrics.evaluate(scores, rows.labels, _policy(arguments), rows.datasets)}
+    if arguments.against:
+        before = checkpoint_scores(arguments.against, rows.texts)
+        report["against"] = compare(scores, before, rows.labels, _policy(arguments))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -164,13 +170,22 @@ def _teacher_margins(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
     return judge_known(*_judge(arguments), rows)
 
 
-def _student_logits(checkpoint: Path, rows: LabelledTexts) -> np.ndarray:
-    from distill.predict import student_logits
-    from distill.student import load_student
+def _teacher_scores(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
+    from distill.teacher.saved import load_calibration
 
-    model, tokenizer = load_student(checkpoint)
-    max_tokens = json.loads((checkpoint / "student.json").read_text())["max_tokens"]
-    return student_logits(model, tokenizer, rows.texts, max_tokens=max_tokens)
+    calibration = load_calibration(arguments.teacher)
+    if calibration is None:
+        raise ValueError("the teacher is not calibrated yet: run calibrate-teacher first")
+    return calibration_room.apply_calibration(np.nan_to_num(_teacher_margins(arguments, rows)), calibration)
+
+
+def _earlier(run: str) -> list[dict[str, Any]]:
+    """What the student that a run goes on from was made of, and those before it; the oldest first."""
+    path = Path(run) / "provenance.json"
+    if not run or not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    return [*record.pop("earlier", []), record]
 
 
 def _judged(rows: LabelledTexts, store) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""``python -m export``: a trained student to a proven artefact; ``python -m export score``: what an artefact says of
-labelled texts. Progress on stderr; the last line on stdout is JSON."""
+"""``python -m export``: a trained student to a proven artefact. Its verbs, on finished artefacts: ``score``, what it says of
+labelled texts; ``reference``, how its scores are spread; ``views``, what reading in canonical form costs and brings; ``sign``,
+whose it is. Progress on stderr; the last line on stdout is JSON."""
 
 import argparse
 import json
@@ -17,7 +18,8 @@ what is proven, in this order: input and output names; dynamic axes; output shap
 AU-PRC within 0.005 of FP32 and 99 % of verdicts as FP32's on the reference set; 99 % of verdicts alike alone and in a batch.
 An export that fails is refused with every failure listed, and nothing is written.
 
-`python -m export score --help` tells how to run a finished artefact over labelled texts.
+`python -m export score --help` tells how to run a finished artefact over labelled texts, `python -m export sign --help` how
+to sign one.
 
 exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 """
@@ -25,7 +27,8 @@ exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit status. Without a verb, it exports."""
-    return _score(argv[1:]) if argv[:1] == ["score"] else _export(argv)
+    verbs = {"score": _score, "reference": _reference, "views": _views, "sign": _sign}
+    return verbs[argv[0]](argv[1:]) if argv and argv[0] in verbs else _export(argv)
 
 
 def _export(argv: list[str]) -> int:
@@ -85,6 +88,51 @@ def _score(argv: list[str]) -> int:
     return 0
 
 
+def _reference(argv: list[str]) -> int:
+    arguments = _reference_parser().parse_args(argv)
+    from export.histograms import add_reference
+
+    try:
+        manifest = add_reference(arguments.artifact, arguments.data, limit=arguments.reference_texts, threads=arguments.threads)
+    except StillguardError as error:
+        print(f"export reference: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"artifact": str(arguments.artifact), "hash": manifest.hash, "texts": manifest.reference.texts}))
+    return 0
+
+
+def _views(argv: list[str]) -> int:
+    arguments = _views_parser().parse_args(argv)
+    from export.views import measure_views, table
+    from server.core.policy import load_policies
+
+    try:
+        policy = load_policies(arguments.policy)["default"]
+        found = measure_views(
+            arguments.artifact, arguments.data, policy, limit=arguments.rows, seed=arguments.seed, threads=arguments.threads
+        )
+    except StillguardError as error:
+        print(f"export views: {error}", file=sys.stderr)
+        return 2
+    print(table(found), file=sys.stderr)
+    print(json.dumps(found))
+    return 0
+
+
+def _sign(argv: list[str]) -> int:
+    arguments = _sign_parser().parse_args(argv)
+    from export.sign import read_private_key, sign_folder
+
+    try:
+        seed = read_private_key(arguments.key)
+        signed = [str(sign_folder(folder, seed=seed)) for folder in arguments.folders]
+    except StillguardError as error:
+        print(f"export sign: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"signatures": signed}))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -131,6 +179,50 @@ def _score_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the draw; with the same, `distill label` draws the same texts (default: 0)")
     add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
     add("--out", type=Path, required=True, metavar="NPZ", help="the score file to write")
+    return parser
+
+
+def _reference_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export reference",
+        description="Write into an artefact's manifest how its scores are spread over labelled texts, for the server to tell "
+        "drift by. An export does so by itself; this is for artefacts from before. The artefact's hash changes: sign it "
+        "afterwards.",
+    )
+    add = parser.add_argument
+    add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
+    add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts, of which the dev split is scored")
+    add("--reference-texts", type=_positive, metavar="N", help="use N of them, drawn at random (default: all)")
+    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    return parser
+
+
+def _views_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export views",
+        description="Measure what canonical text and its second view cost in speed and in false blocks of harmless texts, and "
+        "what they bring on harmful texts in disguise.",
+    )
+    add = parser.add_argument
+    add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
+    add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts, of which the dev split is read")
+    add("--policy", type=Path, default=DEFAULT_POLICY_FILE, metavar="FILE", help="its [default] policy says what is blocked")
+    add("--rows", type=_positive, metavar="N", help="use N texts, drawn at random (default: all)")
+    add("--seed", type=int, default=0, help="of the draw and of the disguises (default: 0)")
+    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    return parser
+
+
+def _sign_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export sign",
+        description="Sign finished folders, for servers that ask for it (--artifact-public-key-file).",
+        epilog="a pair of keys: openssl genpkey -algorithm ed25519 -out release.pem; openssl pkey -in release.pem -pubout -out "
+        "release.pub",
+    )
+    add = parser.add_argument
+    add("folders", type=Path, nargs="+", metavar="DIR", help="an artefact's folder, or a teacher's")
+    add("--key", type=Path, required=True, metavar="PEM", help="the Ed25519 private key, without a passphrase")
     return parser
 
 

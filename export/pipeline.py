@@ -11,6 +11,7 @@ from typing import Any
 from distill.metrics import evaluate
 from distill.student import load_student
 from export.folder import appearing_whole, check_destination
+from export.histograms import count_scores
 from export.ladder import prove_graphs, prove_verdicts
 from export.model_card import model_card
 from export.onnx_graph import to_onnx
@@ -158,6 +159,7 @@ def export_student(
                 "export_command": settings.command,
                 "packages": {name: package_version(name) for name in _PACKAGES},
             },
+            reference=count_scores(judged.scores) if reference.is_labelled else None,
         )
         write_manifest(artifact, manifest)
     return {

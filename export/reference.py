@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from distill.data import load_split
+from distill.data import load_split, random_indices
 from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
@@ -62,9 +63,15 @@ def load_reference(path: Path, *, limit: int | None = None, seed: int = 0) -> Re
         measured, fitted = load_split(path, "dev"), load_split(path, "dev", assume_chat_benign=True)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"reference set {path}: {error}") from None
-    rows = np.sort(np.random.default_rng(seed).permutation(len(measured))[:limit])
+    rows = random_indices(len(measured), limit, seed)
     drawn = measured.take(rows)
     return ReferenceSet("dev", drawn.texts, drawn.labels, fitted.labels[rows], drawn.datasets)
+
+
+def texts_as_sent(path: Path, split: str) -> np.ndarray:
+    """The texts of a split before they were made canonical, in the order of :func:`distill.data.load_split`."""
+    frame = pd.read_parquet(path, columns=["text", "split"])
+    return frame.loc[frame["split"] == split, "text"].to_numpy(dtype=object)
 
 
 def shipped_sentences() -> ReferenceSet:

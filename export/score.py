@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tokenizers import Tokenizer
 
 from distill.cascade.score_file import ScoredTexts
 from distill.data import balanced_indices, load_split
 from distill.signals import text_digest
+from export.reference import texts_as_sent
 from export.runner import Windows, cut_windows, open_session, text_logits
 from server.core.artifact import MODEL, TOKENIZER, load_manifest
 from server.core.canonical import canonicalise
@@ -34,7 +34,7 @@ def score_artifact(
         raise ConfigurationError(f"labelled texts {data}: {error}") from None
     rows = np.arange(len(fitted)) if size is None else balanced_indices(fitted, size, seed)
     drawn = measured.take(rows)
-    sent = _as_sent(data, split)[rows]
+    sent = texts_as_sent(data, split)[rows]
     tokenizer = Tokenizer.from_file(str(artifact / TOKENIZER))
     canonical = [canonicalise(text) for text in sent]
     views = [text.deobfuscated for text in canonical]
@@ -53,12 +53,6 @@ def score_artifact(
         artifact_hash=manifest.hash,
         split=split,
     )
-
-
-def _as_sent(data: Path, split: str) -> np.ndarray:
-    """The texts of a split before they were made canonical, in the order of :func:`distill.data.load_split`."""
-    frame = pd.read_parquet(data, columns=["text", "split"])
-    return frame.loc[frame["split"] == split, "text"].to_numpy(dtype=object)
 
 
 def _both_views(

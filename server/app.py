@@ -25,17 +25,22 @@ from server.doors.admin import admin_router
 from server.doors.door import DoorLimits
 from server.doors.errors import on_http_exception, on_unexpected
 from server.doors.escalations import DeferredReply, escalations_router
+from server.doors.feedback import FeedbackReply, FeedbackRequest, feedback_router
 from server.doors.front import GuardApp
 from server.doors.health import health_router, index_router, metrics_router
 from server.doors.keys import load_keys
 from server.doors.middleware import RequestId
 from server.doors.routes import add_doors
+from server.drift import find_reference
+from server.feedback.opening import open_feedback_log
 from server.inference.classifier import Classifier
 from server.inference.device import PROVIDERS, choose_device
 from server.inference.encoder import WindowEncoder
 from server.observability.metrics import Metrics
-from server.service import Parts, Service, StudentParts
+from server.service import Parts, Service
 from server.settings import Settings
+from server.signature import load_authenticate
+from server.student import StudentParts
 from server.teaching import load_teachers
 
 if TYPE_CHECKING:
@@ -67,7 +72,7 @@ def load_student(settings: Settings, folder: Path) -> StudentParts:
     policies = load_policies(settings.policies)
     if settings.policy not in policies:
         raise PolicyError(f"policy file {settings.policies}: no policy {settings.policy!r}, only {', '.join(sorted(policies))}")
-    manifest = load_manifest(folder)
+    manifest = load_manifest(folder, authenticate=load_authenticate(settings.artifact_public_key_file))
     encoder = WindowEncoder(folder / TOKENIZER, max_tokens=manifest.max_tokens, overlap_tokens=settings.window_overlap_tokens)
 
     def rebuild() -> Classifier:
@@ -79,7 +84,8 @@ def load_student(settings: Settings, folder: Path) -> StudentParts:
     classifiers = _load_classifiers(manifest, folder, sessions=settings.sessions_on(device), device=device)
     running = {"device": device, "provider": PROVIDERS[device], "precision": manifest.precision, "sessions": len(classifiers)}
     logger.info("student loaded", extra=running | {"artifact_version": manifest.version})
-    return StudentParts(manifest, policies, encoder, classifiers, rebuild, device)
+    reference = find_reference(settings.drift_reference, manifest)
+    return StudentParts(manifest, policies, encoder, classifiers, rebuild, device, reference)
 
 
 def create_app(settings: Settings, parts: Parts) -> FastAPI:
@@ -93,15 +99,21 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         teacher_timeout_s=settings.teacher_timeout_s,
     )
     tracing = _open_tracing(settings, version)
-    service = Service(settings, parts, metrics, answers=metrics if tracing is None else tracing.counting(metrics))
+    feedback = open_feedback_log(settings, metrics.feedback, teacher=parts.teachers[0].identity)
+    answers = metrics if tracing is None else tracing.counting(metrics)
+    service = Service(settings, parts, metrics, answers=answers, watchers=() if feedback is None else (feedback,))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
+            if feedback is not None:
+                feedback.start()
             await service.start()
             yield
         finally:
             await service.stop()
+            if feedback is not None:
+                await feedback.close()
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
 
@@ -124,7 +136,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
     add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, keys=keys, around=traced)
     app.include_router(escalations_router(service.cascade.find, keys=keys))
-    app.add_schemas(DeferredReply)
+    app.include_router(feedback_router(feedback, limits=limits, keys=keys))
+    app.add_schemas(DeferredReply, FeedbackRequest, FeedbackReply)
     app.include_router(index_router(version))
     app.include_router(health_router(service.missing))
     if settings.admin_port is None:
@@ -140,7 +153,7 @@ def create_private_app(service: Service, metrics: Metrics) -> FastAPI:
     app.add_exception_handler(Exception, on_unexpected)
     app.include_router(health_router(service.missing))
     app.include_router(metrics_router(metrics))
-    app.include_router(admin_router(service.reload))
+    app.include_router(admin_router(service.reload, service.shadow.load, drift=lambda: service.drift.histograms().to_json()))
     return app
 
 

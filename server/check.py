@@ -19,6 +19,7 @@ from server.cascade import Asker, Cascade, Opinion
 from server.core.calibration import Calibration
 from server.core.canonical import canonicalise
 from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
+from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
 from server.core.types import CheckAnswer, Text, Timings
 from server.inference.classifier import Encoder, Window
@@ -34,10 +35,11 @@ class AnswerCounter(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """One answered request, as those see it who learn from it. ``opinions`` are the student's, one per text, from before the
-    teacher; ``key`` is the API key's name."""
+    teacher; ``policy`` is the one that decided; ``key`` is the API key's name."""
 
     request_id: str | None
     key: str | None
+    policy: Policy
     texts: Sequence[Text]
     opinions: Sequence[Opinion]
     answer: CheckAnswer
@@ -63,7 +65,7 @@ class CheckLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """A text as the student reads it: the windows of both views, and for each the view that it was cut from."""
 
     windows: list[Window]
@@ -133,7 +135,7 @@ class Checker:
             encode_s = time.monotonic() - started
             windows = [window for reading in readings for window in reading.windows]
             answers = await student.batcher.submit(windows, deadline=deadline)
-        opinions = _opinions(student.calibration, texts, readings, answers)
+        opinions = form_opinions(student.calibration, texts, readings, answers)
         asker = Asker(policy=policy, artifact=student.artifact.hash, key=key)
         results = await self._cascade.settle(opinions, asker, deadline=deadline)
         timings = Timings(
@@ -146,21 +148,21 @@ class Checker:
         answer = CheckAnswer(tuple(results), policy.id, policy.version, timings, student.artifact)
         self._metrics.answer_done(answer)
         if self._watchers:
-            checked = Checked(request_id=request_id, key=key, texts=texts, opinions=opinions, answer=answer)
+            checked = Checked(request_id=request_id, key=key, policy=policy, texts=texts, opinions=opinions, answer=answer)
             for watcher in self._watchers:
                 watcher.checked(checked)
         return answer
 
-    async def _read(self, encoder: Encoder, texts: Sequence[Text], deadline: float) -> list[_Reading]:
+    async def _read(self, encoder: Encoder, texts: Sequence[Text], deadline: float) -> list[Reading]:
         chars = sum(len(text.text) for text in texts)
         if chars <= self._limits.encode_inline_chars:
-            return _read_all(encoder, texts, self._limits.max_windows)
+            return read_texts(encoder, texts, self._limits.max_windows)
         if self._encoding_chars + chars > self._limits.encode_max_chars:
             raise QueueFull("too much text is being encoded")
         self._encoding_chars += chars
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                read = partial(_read_all, encoder, texts, self._limits.max_windows)
+                read = partial(read_texts, encoder, texts, self._limits.max_windows)
                 return await asyncio.get_running_loop().run_in_executor(self._executor, read)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the request was encoded") from None
@@ -168,10 +170,13 @@ class Checker:
             self._encoding_chars -= chars
 
 
-def _opinions(
-    calibration: Calibration, texts: Sequence[Text], readings: Sequence[_Reading], answers: Sequence[Answer]
+def form_opinions(
+    calibration: Calibration, texts: Sequence[Text], readings: Sequence[Reading], answers: Sequence[Answer]
 ) -> list[Opinion]:
-    """Calibrating keeps order (its scale is above 0), so the largest logit over the windows gives the largest score."""
+    """What a student says of each text, given its answers for the windows of all readings, in order.
+
+    Calibrating keeps order (its scale is above 0), so the largest logit over the windows gives the largest score.
+    """
     opinions = []
     first = 0
     for text, reading in zip(texts, readings, strict=True):
@@ -197,8 +202,12 @@ def check_row(row: np.ndarray) -> bool:
     return row.shape == (len(CATEGORIES),) and bool(np.isfinite(row).all())
 
 
-def _read_all(encoder: Encoder, texts: Sequence[Text], max_windows: int) -> list[_Reading]:
-    """Raises TextTooLarge for the first text that needs more windows; the texts after it are not read."""
+def read_texts(encoder: Encoder, texts: Sequence[Text], max_windows: int) -> list[Reading]:
+    """Each text as a student with this encoder reads it. For any thread.
+
+    Raises:
+        TextTooLarge: for the first text that needs more windows; the texts after it are not read.
+    """
     readings = []
     for index, text in enumerate(texts):
         reading = _read_one(encoder, text.text)
@@ -209,11 +218,11 @@ def _read_all(encoder: Encoder, texts: Sequence[Text], max_windows: int) -> list
     return readings
 
 
-def _read_one(encoder: Encoder, text: str) -> _Reading:
+def _read_one(encoder: Encoder, text: str) -> Reading:
     canonical = canonicalise(text)
     windows = encoder.encode(canonical.text)
     views = [canonical.text] * len(windows)
     if canonical.deobfuscated is not None:
         more = encoder.encode(canonical.deobfuscated)
         windows, views = windows + more, views + [canonical.deobfuscated] * len(more)
-    return _Reading(windows, views, canonical.is_changed or canonical.deobfuscated is not None)
+    return Reading(windows, views, canonical.is_changed or canonical.deobfuscated is not None)

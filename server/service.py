@@ -5,36 +5,27 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from server.batching.batcher import Batcher
 from server.batching.limits import BatchLimits
-from server.check import AnswerCounter, Checker, CheckLimits, check_row
-from server.core.artifact import Manifest
+from server.batching.observer import BatchObserver, NullObserver
+from server.check import AnswerCounter, Checker, CheckLimits, Watcher, check_row
 from server.core.errors import ConfigurationError, ReloadInProgress, ShuttingDown, StillguardError
-from server.core.policy import PolicySet
-from server.core.types import ArtifactId, Device
-from server.inference.classifier import Classifier, Encoder
+from server.core.types import ArtifactId
+from server.drift import DriftWindow
+from server.inference.classifier import Classifier
+from server.inference.device import CALL_COST_TOKENS
 from server.observability.logging import describe_exception
 from server.observability.metrics import Metrics
 from server.settings import Settings
-from server.student import Student
+from server.shadow import ShadowStudent
+from server.student import Student, StudentParts
 from server.teacher.teacher import Teacher
 from server.teaching import join_teachers, make_cascade
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StudentParts:
-    """What one student is made of. One classifier per session, not warm; ``rebuild`` makes another of the same artefact."""
-
-    manifest: Manifest
-    policies: PolicySet
-    encoder: Encoder
-    classifiers: Sequence[Classifier]
-    rebuild: Callable[[], Classifier]
-    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +44,10 @@ class Parts:
 class Service:
     """Used on one event loop; started once and stopped once."""
 
-    def __init__(self, settings: Settings, parts: Parts, metrics: Metrics, *, answers: AnswerCounter) -> None:
-        """``answers`` counts the answered requests; ``metrics`` counts all else."""
+    def __init__(
+        self, settings: Settings, parts: Parts, metrics: Metrics, *, answers: AnswerCounter, watchers: Sequence[Watcher] = ()
+    ) -> None:
+        """``answers`` counts the answered requests; ``metrics`` counts all else. ``watchers`` are told of them too."""
         self._settings = settings
         self._metrics = metrics
         self._teacher = join_teachers(settings, parts.teachers, metrics.cascade)
@@ -66,8 +59,18 @@ class Service:
         self._is_draining = False
         self._reloading: asyncio.Task[ArtifactId] | None = None
         self._retiring: dict[asyncio.Task[bool], Student] = {}
-        self.student = self._make(parts.student)
+        self.student = self._make(parts.student, metrics)
         """The one that new requests are for."""
+        self.shadow = ShadowStudent(
+            load=parts.reload,
+            make=partial(self._make, observer=NullObserver()),
+            share=settings.shadow_share,
+            max_windows=settings.max_windows,
+            timeout_s=settings.request_timeout_s,
+            is_live_idle=lambda: not self._is_draining and self.student.batcher.has_free_session,
+            observer=metrics.shadow,
+        )
+        self.drift = DriftWindow(self.student.artifact.hash, self.student.reference, window_s=settings.drift_window_s)
         self.checker = Checker(
             student=self._student_for_new,
             default_policy=settings.policy,
@@ -80,8 +83,11 @@ class Service:
                 encode_inline_chars=settings.encode_inline_chars,
                 encode_max_chars=settings.encode_max_chars,
             ),
+            watchers=(self.drift, self.shadow, *watchers),
         )
         self._describe()
+        metrics.shadow.follow(lambda: self.shadow.is_ready)
+        metrics.drift.follow(self.drift)
         metrics.follow_teacher(lambda: self._teacher.is_ready)
         metrics.follow(
             ready=lambda: not self.missing(),
@@ -109,6 +115,8 @@ class Service:
         self._cold = ()
         self.student.batcher.start()
         self._is_started = True
+        if self._settings.shadow_artifact is not None:
+            self.shadow.load_soon(self._settings.shadow_artifact)
 
     async def reload(self, artifact: Path | None = None) -> ArtifactId:
         """Load an artefact and the policies beside what serves, and swap: new requests get the new ones, those under way
@@ -152,6 +160,7 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.shadow.close()
         await self.cascade.close()
         await self._teacher.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -178,8 +187,9 @@ class Service:
             raise
         finally:
             self._reloading = None
-        old, self.student = self.student, self._make(parts)
+        old, self.student = self.student, self._make(parts, self._metrics)
         self.student.batcher.start()
+        self.drift.judge_by(self.student.artifact.hash, self.student.reference)
         # Whoever holds it has heard by the deadline of its own.
         patience_s = self._settings.request_timeout_s + self._settings.drain_timeout_s
         retiring = asyncio.create_task(old.retire(patience_s), name="retire")
@@ -191,7 +201,7 @@ class Service:
         logger.info("reloaded", extra={"artifact_version": now.version, "artifact_hash": now.hash})
         return now
 
-    def _make(self, parts: StudentParts) -> Student:
+    def _make(self, parts: StudentParts, observer: BatchObserver) -> Student:
         settings = self._settings
         batcher = Batcher(
             parts.classifiers,
@@ -201,14 +211,21 @@ class Service:
             limits=BatchLimits(
                 max_batch_items=settings.batch_items_on(parts.device),
                 max_batch_tokens=settings.batch_tokens_on(parts.device),
+                call_cost_tokens=CALL_COST_TOKENS[parts.device],
                 max_queue_items=settings.queue_max_items,
                 max_queue_tokens=settings.queue_max_tokens,
             ),
-            observer=self._metrics,
+            observer=observer,
             restart_after_s=settings.session_restart_s,
             stuck_s=settings.session_stuck_s,
         )
-        return Student(manifest=parts.manifest, policies=parts.policies, encoder=parts.encoder, batcher=batcher)
+        return Student(
+            manifest=parts.manifest,
+            policies=parts.policies,
+            encoder=parts.encoder,
+            batcher=batcher,
+            reference=parts.reference,
+        )
 
     def _student_for_new(self) -> Student:
         if self._is_draining:

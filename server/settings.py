@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="Private port for /metrics, /livez, /readyz and /admin/reload, without authentication; 0 takes a free one. "
+        description="Private port for /metrics, /livez, /readyz and /admin, without authentication; 0 takes a free one. "
         "Left out, there is none, and /metrics is on the public port.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
@@ -63,8 +63,29 @@ class Settings(BaseSettings):
     )
 
     artifact: Path = Field(_SHIPPED_ARTIFACT, description="Folder of the student's artefact.")
+    artifact_public_key_file: Path | None = Field(
+        None,
+        description="PEM file of Ed25519 public keys: the artefact, and the teacher's folder where one is used, must be signed "
+        "by one of them; left out, no signature is asked for.",
+    )
     policies: Path = Field(DEFAULT_POLICY_FILE, description="TOML file of policies.")
     policy: str = Field("default", description="Id of the policy for requests that name none.")
+    shadow_artifact: Path | None = Field(
+        None, description="Folder of the shadow student's artefact, which is compared with the student and answers nobody."
+    )
+    shadow_share: Share = Field(0.05, description="Share of the texts that the shadow student scores too, after the answer.")
+    drift_reference: Path | None = Field(
+        None,
+        description="JSON file from GET /admin/drift, or a list of several, that drift is measured against; left out, or where "
+        "it is of another artefact's scores, the artefact's own reference is.",
+    )
+    drift_window_s: float = Field(
+        24 * 3600.0,
+        ge=60,
+        le=31 * 24 * 3600,
+        allow_inf_nan=False,
+        description="How far back the traffic reaches that is held against it, in seconds.",
+    )
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the student runs; auto takes a GPU for an FP16 or FP32 artefact, where one can be used."
@@ -156,6 +177,43 @@ class Settings(BaseSettings):
     )
     async_ttl_s: Seconds = Field(300.0, description="How long the result of such an escalation is kept, in seconds.")
 
+    feedback_dir: Path | None = Field(
+        None, description="Folder of the feedback log, for this server alone to read and write; left out, nothing is logged."
+    )
+    feedback_keep_text: bool = Field(
+        False,
+        description="Write texts and moderators' notes to the feedback log: only with the consent of those who wrote them. "
+        "Off, a keyed hash stands for a text.",
+    )
+    feedback_hash_key_file: Path | None = Field(
+        None,
+        description="File of the key of those hashes, made if it isn't there; left out, hash.key in the folder. Servers with "
+        "one key give one text one hash.",
+    )
+    feedback_sample_share: float = Field(
+        0.01, ge=0, le=1, description="Share of all texts to log, whatever their scores; escalated ones are logged anyway."
+    )
+    feedback_near_log_odds: float = Field(
+        0.25, ge=0, le=10, description="Scores within so many log-odds of their block_at are logged as near it; 0: none."
+    )
+    feedback_max_per_s: Rate = Field(20.0, description="Most verdicts logged per second; more are dropped.")
+    feedback_queue_max_items: Count = Field(1_000, description="Most records that wait for the disk; more are dropped.")
+    feedback_sync_s: Seconds = Field(5.0, description="The longest until the disk surely has a written record, in seconds.")
+    feedback_file_max_bytes: int = Field(64 * 1024**2, ge=1024, description="A file of the log ends at this size, in bytes.")
+    feedback_file_max_age_s: float = Field(3_600.0, gt=0, le=86_400, description="And at this age, in seconds.")
+    feedback_max_bytes: int = Field(
+        1024**3, ge=2048, description="Most bytes of all files together; the oldest go first. At least two files' worth."
+    )
+    feedback_max_age_s: float = Field(
+        30 * 86_400.0, gt=0, le=3_650 * 86_400.0, description="How long a record is kept at most, in seconds."
+    )
+    feedback_recall_max_items: Count = Field(
+        50_000, description="Of how many requests the verdicts are remembered, for corrections; about 0.4 kB each."
+    )
+    feedback_recall_s: float = Field(
+        86_400.0, gt=0, le=30 * 86_400.0, description="For how long they are remembered, in seconds."
+    )
+
     @field_validator("teacher")
     @classmethod
     def _teacher_is_known(cls, value: str) -> str:
@@ -187,6 +245,14 @@ class Settings(BaseSettings):
     def _a_whole_request_can_be_encoded(self) -> "Settings":
         if self.encode_max_chars < self.max_request_chars:
             raise ValueError("--encode-max-chars must be at least --max-request-chars")
+        return self
+
+    @model_validator(mode="after")
+    def _the_feedback_log_can_rotate(self) -> "Settings":
+        if self.feedback_max_bytes < 2 * self.feedback_file_max_bytes:
+            raise ValueError("--feedback-max-bytes must be at least twice --feedback-file-max-bytes")
+        if self.feedback_max_age_s < self.feedback_file_max_age_s:
+            raise ValueError("--feedback-max-age-s must be at least --feedback-file-max-age-s")
         return self
 
     @property

@@ -1,13 +1,30 @@
 """The student as it is served: one artefact's parts, and the policies that were read with it."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from server.batching.batcher import Batcher
 from server.core.artifact import Manifest
 from server.core.calibration import Calibration
+from server.core.histograms import DriftReference
 from server.core.policy import PolicySet
-from server.core.types import ArtifactId
-from server.inference.classifier import Encoder
+from server.core.types import ArtifactId, Device
+from server.inference.classifier import Classifier, Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class StudentParts:
+    """What one student is made of. One classifier per session, not warm; ``rebuild`` makes another of the same artefact.
+    ``reference`` is what drift of its scores is measured against."""
+
+    manifest: Manifest
+    policies: PolicySet
+    encoder: Encoder
+    classifiers: Sequence[Classifier]
+    rebuild: Callable[[], Classifier]
+    device: Device = "cpu"
+    reference: DriftReference | None = None
 
 
 class Student:
@@ -19,12 +36,21 @@ class Student:
     model.
     """
 
-    def __init__(self, *, manifest: Manifest, policies: PolicySet, encoder: Encoder, batcher: Batcher) -> None:
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        policies: PolicySet,
+        encoder: Encoder,
+        batcher: Batcher,
+        reference: DriftReference | None = None,
+    ) -> None:
         self.artifact = ArtifactId(manifest.version, manifest.hash, manifest.precision)
         self.calibration: Calibration = manifest.calibration
         self.policies = policies
         self.encoder = encoder
         self.batcher = batcher
+        self.reference = reference
         self._holders = 0
         self._unheld = asyncio.Event()
 

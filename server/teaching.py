@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from server.cascade import Cascade
 from server.core.calibration import IDENTITY
@@ -9,10 +10,11 @@ from server.core.errors import ConfigurationError
 from server.core.policy import PolicySet
 from server.core.prompt import GUIDELINE
 from server.core.taxonomy import CATEGORIES
-from server.core.teacher_manifest import ADAPTER_GGUF, DEFAULT_TEACHER_FOLDER, load_teacher_manifest
+from server.core.teacher_manifest import ADAPTER_GGUF, DEFAULT_TEACHER_FOLDER, TeacherManifest, load_teacher_manifest
 from server.deferred import DeferredResults
 from server.observability.cascade_metrics import CascadeMetrics
 from server.settings import Settings
+from server.signature import load_authenticate
 from server.teacher.base_model import default_cache_dir, ensure_q8_base
 from server.teacher.breaker import BreakerLimits
 from server.teacher.budget import Budget, BudgetLimits
@@ -36,7 +38,7 @@ def load_teachers(settings: Settings, policies: PolicySet) -> Sequence[Teacher]:
         return [_load_embedded(settings, policies)]
     if settings.teacher_model is None or not settings.teacher_urls:
         return [NoTeacher()]
-    tuned = load_teacher_manifest(settings.teacher_path) if settings.teacher_path else None
+    tuned = _load_manifest(settings, settings.teacher_path) if settings.teacher_path else None
     requests_per_text = 1 if settings.teacher_api == "completions" else len(CATEGORIES)
     api_key = _read_key(settings)
     return [
@@ -102,7 +104,7 @@ def make_cascade(settings: Settings, teacher: Teacher, metrics: CascadeMetrics) 
 
 def _load_embedded(settings: Settings, policies: PolicySet) -> EmbeddedTeacher:
     folder = settings.teacher_path or DEFAULT_TEACHER_FOLDER
-    manifest = load_teacher_manifest(folder)
+    manifest = _load_manifest(settings, folder)
     for policy in policies.values():
         if not manifest.is_tuned_on(policy):
             logger.warning("the teacher was not tuned on this policy's wording", extra={"policy": policy.id})
@@ -114,6 +116,10 @@ def _load_embedded(settings: Settings, policies: PolicySet) -> EmbeddedTeacher:
         threads=settings.teacher_threads,
         max_memory_bytes=settings.teacher_max_memory_bytes,
     )
+
+
+def _load_manifest(settings: Settings, folder: Path) -> TeacherManifest:
+    return load_teacher_manifest(folder, authenticate=load_authenticate(settings.artifact_public_key_file))
 
 
 def _read_key(settings: Settings) -> str | None:

@@ -86,6 +86,11 @@ class Batcher(Generic[Payload, Row]):
         """Started, not closed, and some session serves."""
         return self.live_sessions > 0
 
+    @property
+    def has_free_session(self) -> bool:
+        """Nothing waits, and fewer requests are under way than sessions serve."""
+        return not self._queue.items and len(self._requests) < self.live_sessions
+
     def start(self) -> None:
         """Start the session threads. Call once, inside the running loop that will submit."""
         assert self._loop is None, "a batcher starts once"

@@ -3,18 +3,20 @@
     model.onnx  tokenizer.json  MODEL_CARD.md  manifest.json
 
 ``manifest.json`` holds the SHA-256 of each other file, what the model's columns mean, how its logits become scores, how
-long a window may be, which prompt and policy its teacher was asked with, and how good it was measured to be. ``export``
-writes it; ``server`` verifies everything before it serves.
+long a window may be, which prompt and policy its teacher was asked with, how good it was measured to be, and how its scores
+were spread. ``export`` writes it; ``server`` verifies everything before it serves.
 """
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
 from server.core.errors import ArtifactError, ConfigurationError
+from server.core.histograms import ScoreHistograms, histograms_from_json
 from server.core.taxonomy import CATEGORIES
 
 SCHEMA = 1
@@ -23,8 +25,12 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 MODEL_CARD = "MODEL_CARD.md"
 FILES = (MODEL, TOKENIZER, MODEL_CARD)
+SIGNATURE_SUFFIX = ".sig"
+"""Added to a manifest's name: the Ed25519 signature of the manifest's bytes, 64 bytes, where there is one."""
 
 Precision = Literal["int8", "fp16", "fp32"]
+Authenticate = Callable[[Path, bytes], None]
+"""Given a manifest's path and the bytes that were read there; raises ArtifactError unless they are signed by one who may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Manifest:
         files: SHA-256 (hex) of each file beside the manifest.
         metrics: what was measured, on which split, by the command in ``provenance``.
         provenance: base model, teacher, data, settings, commands and package versions.
+        reference: how this artefact's scores are spread over the labelled texts that it was measured on; None in a manifest
+            from before there was such a thing, or without labelled texts.
     """
 
     version: str
@@ -55,6 +63,7 @@ class Manifest:
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     schema: int = SCHEMA
+    reference: ScoreHistograms | None = None
 
     @property
     def hash(self) -> str:
@@ -63,6 +72,9 @@ class Manifest:
 
     def to_json(self) -> str:
         record = asdict(self) | {"calibration": calibration_to_json(self.calibration)}
+        del record["reference"]  # absent where there is none, so that an older manifest keeps its hash
+        if self.reference is not None:
+            record["reference"] = self.reference.to_json()
         return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
@@ -75,13 +87,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_manifest(folder: Path, *, authenticate: Authenticate | None = None) -> Manifest:
     """Read and verify an artefact: every file present, every hash right, and made for this code.
+
+    Args:
+        authenticate: asked before anything in the manifest is believed; None believes an unsigned one.
 
     Raises:
         ArtifactError: one line that names the file and what is wrong with it.
     """
-    manifest = _parse(folder)
+    manifest = _parse(folder, authenticate)
     if manifest.schema != SCHEMA:
         raise ArtifactError(f"artifact {folder}: manifest schema {manifest.schema}, this server reads {SCHEMA}")
     if manifest.categories != CATEGORIES:
@@ -90,17 +105,21 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_json(folder: Path, name: str, *, kind: str) -> Any:
+def read_json(folder: Path, name: str, *, kind: str, authenticate: Authenticate | None = None) -> Any:
     """A manifest's JSON, of whatever shape.
 
     Args:
         kind: what the folder is, for the message: ``artifact`` or ``teacher``.
+        authenticate: asked about the very bytes that are then read.
 
     Raises:
-        ArtifactError: it can't be read, or isn't JSON.
+        ArtifactError: it can't be read, isn't authentic, or isn't JSON.
     """
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        content = (folder / name).read_bytes()
+        if authenticate is not None:
+            authenticate(folder / name, content)
+        return json.loads(content)
     except OSError as error:
         raise ArtifactError(f"{kind} {folder}: {name}: {error.strerror or error}") from None
     except ValueError as error:
@@ -124,11 +143,13 @@ def verify_files(folder: Path, names: tuple[str, ...], hashes: dict[str, str], *
             raise ArtifactError(f"{kind} {folder}: {name} is corrupt (sha256 {actual[:12]}…, manifest says {expected[:12]}…)")
 
 
-def _parse(folder: Path) -> Manifest:
-    record = read_json(folder, MANIFEST, kind="artifact")
+def _parse(folder: Path, authenticate: Authenticate | None) -> Manifest:
+    record = read_json(folder, MANIFEST, kind="artifact", authenticate=authenticate)
     try:
         record["categories"] = tuple(record["categories"])
         record["calibration"] = calibration_from_json(record["calibration"])
+        if "reference" in record:
+            record["reference"] = histograms_from_json(record["reference"])
         manifest = Manifest(**record)
     except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
         raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: {error}") from None

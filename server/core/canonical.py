@@ -37,7 +37,8 @@ _LOOKALIKE_PAIRS = (
     "αa βb γy δd εe ηn ιi κk νv οo ρp τt υu χx ωw "
     "ΑA ΒB ΕE ΖZ ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX"
 )
-_LOOKALIKES = str.maketrans({pair[0]: pair[1] for pair in _LOOKALIKE_PAIRS.split()})
+LOOKALIKES: dict[int, str] = str.maketrans({pair[0]: pair[1] for pair in _LOOKALIKE_PAIRS.split()})
+"""Code point → the Latin letter that it is drawn like."""
 
 _LEET = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "*": "u"})
 _LEET_RUN = re.compile(r"[A-Za-z0-9@$!*]++")
@@ -96,7 +97,7 @@ def _tidy(text: str) -> str:
 def _latinise_mixed_word(match: re.Match[str]) -> str:
     word = match.group()
     if _HAS_LATIN.search(word) and _HAS_LOOKALIKE_SCRIPT.search(word):
-        return word.translate(_LOOKALIKES)
+        return word.translate(LOOKALIKES)
     return word
 
 

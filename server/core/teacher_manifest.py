@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from server.core.artifact import file_sha256, read_json, verify_files
+from server.core.artifact import Authenticate, file_sha256, read_json, verify_files
 from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
 from server.core.errors import ArtifactError, ConfigurationError
 from server.core.policy import Policy
@@ -92,19 +92,22 @@ def write_teacher_manifest(
     return manifest
 
 
-def load_teacher_manifest(folder: Path) -> TeacherManifest:
+def load_teacher_manifest(folder: Path, *, authenticate: Authenticate | None = None) -> TeacherManifest:
     """Read and verify a teacher's folder: every file present and every hash right.
+
+    Args:
+        authenticate: asked before anything in the manifest is believed; None believes an unsigned one.
 
     Raises:
         ArtifactError: one line that names the file and what is wrong with it.
     """
-    manifest = _parse(folder)
+    manifest = _parse(folder, authenticate)
     verify_files(folder, FILES, manifest.files, kind="teacher")
     return manifest
 
 
-def _parse(folder: Path) -> TeacherManifest:
-    record = read_json(folder, TEACHER_MANIFEST, kind="teacher")
+def _parse(folder: Path, authenticate: Authenticate | None) -> TeacherManifest:
+    record = read_json(folder, TEACHER_MANIFEST, kind="teacher", authenticate=authenticate)
     try:
         record["calibration"] = calibration_from_json(record["calibration"])
         manifest = TeacherManifest(**record)

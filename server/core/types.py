@@ -16,6 +16,8 @@ EscalationOutcome = Literal[
 ]
 Basis = Literal["logprobs", "answer"]
 ShadowDirection = Literal["only_student_blocks", "only_teacher_blocks"]
+ShadowStudentDirection = Literal["only_student_blocks", "only_shadow_blocks"]
+ShadowStudentOutcome = Literal["compared", "dropped", "failed"]
 Outcome = Literal["ok", "shed", "expired", "cancelled", "invalid", "unauthorized", "limited", "failed"]
 ErrorCode = Literal[
     "invalid_request",

@@ -24,6 +24,9 @@ from server.batching.observer import DropReason, LossReason
 from server.core.taxonomy import CATEGORIES
 from server.core.types import ArtifactId, CheckAnswer, DecidedBy, ErrorCode, Outcome, Verdict
 from server.observability.cascade_metrics import CascadeMetrics
+from server.observability.drift_metrics import DriftMetrics
+from server.observability.feedback_metrics import FeedbackMetrics
+from server.observability.shadow_metrics import ShadowMetrics
 
 Stage = Literal["encode", "queue", "infer", "student", "teacher", "total"]
 Route = Literal["native", "openai"]
@@ -77,6 +80,12 @@ class Metrics:
         self._flagged = {(category, by): flagged.labels(category, by) for category in CATEGORIES for by in get_args(DecidedBy)}
         self.cascade = CascadeMetrics(registry)
         """The series about the way to the teacher."""
+        self.feedback = FeedbackMetrics(registry)
+        """The series about the feedback log."""
+        self.shadow = ShadowMetrics(registry)
+        """The series about the shadow student."""
+        self.drift = DriftMetrics(registry)
+        """The series about how traffic changes."""
         dropped = Counter("stillguard_dropped_items", "Admitted windows left unanswered.", ["reason"], registry=registry)
         self._dropped = {reason: dropped.labels(reason) for reason in get_args(DropReason)}
         self._batch_items = Histogram(

@@ -30,6 +30,13 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "count by (artifact_version, artifact_hash, precision, policies) (stillguard_info)",
     ),
     ("How near the limits are we?", "max(stillguard_queue_tokens / stillguard_queue_max_tokens)"),
+    ("Does traffic drift?", "max by (category) (stillguard_drift_psi)"),
+    (
+        "Would the shadow student decide otherwise?",
+        "sum by (category, direction) (increase(stillguard_shadow_student_disagreements_total[1d])) "
+        "/ ignoring(category, direction) group_left "
+        'sum(increase(stillguard_shadow_student_texts_total{outcome="compared"}[1d]))',
+    ),
     ("Are sessions missing?", "sum(stillguard_sessions - stillguard_live_sessions)"),
 )
 """What the metrics are there to answer, and the query that does."""
@@ -41,7 +48,7 @@ _HEAD = """\
 
 `/metrics` speaks Prometheus' text format and OpenMetrics. Units are base units: seconds, bytes, tokens, items. Label values
 come from the closed sets below, so the number of series doesn't grow with traffic, and no text or key is ever among them. Every
-series exists from the start, at 0. A server is one process with its own numbers: scrape each, and aggregate by `job`.
+series exists from the start, counters at 0. A server is one process with its own numbers: scrape each, and aggregate by `job`.
 
 The dashboard is [stillguard.json](../helm/stillguard/dashboards/stillguard.json); the alerts are
 [alerts.yaml](../helm/stillguard/files/alerts.yaml), each with a section in [playbooks.md](playbooks.md).

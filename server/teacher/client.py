@@ -72,7 +72,7 @@ class HttpTeacher:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._calibration = calibration
-        self._form = form
+        self.form = form
         self._ask = self._complete if api == "completions" else self._chat
         candidates = {"logprobs": top_logprobs} if api == "completions" else {"logprobs": True, "top_logprobs": top_logprobs}
         self._fields = {"model": model, "max_tokens": 1, "temperature": 0} | candidates | dict(extra)
@@ -97,7 +97,7 @@ class HttpTeacher:
             raise TeacherUnavailable("unreachable", "the teacher is closed", is_teachers_fault=False)
         if deadline <= time.monotonic():
             raise TeacherUnavailable("deadline", "the deadline passed before the teacher was asked", is_teachers_fault=False)
-        prompts = [self._form.prompt(text, role, rule) for rule in rules.values()]
+        prompts = [self.form.prompt(text, role, rule) for rule in rules.values()]
         question = asyncio.create_task(self._within(deadline, prompts))
         self._in_flight.add(question)
         question.add_done_callback(self._settle)

@@ -91,7 +91,7 @@ class EmbeddedTeacher:
         parts = [model.name, lora and file_sha256(lora), form.name, calibration_to_json(calibration)]
         self.identity = f"embedded@{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
         self._calibration = calibration
-        self._form = form
+        self.form = form
         self._start_timeout_s = start_timeout_s
         self._first_backoff_s = first_backoff_s
         self._max_backoff_s = max_backoff_s
@@ -181,7 +181,7 @@ class EmbeddedTeacher:
             address,
             model="embedded",
             calibration=self._calibration,
-            form=self._form,
+            form=self.form,
             api_key=api_key,
             max_connections=MAX_CONNECTIONS,
             extra=LLAMA_CPP_FIELDS,

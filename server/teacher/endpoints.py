@@ -42,7 +42,7 @@ class Endpoints:
         self._observer = observer
         self._try_timeout_s = try_timeout_s
         self._hedge_after_s = hedge_after_s
-        self.identity = teachers[0].identity
+        self.identity, self.form = teachers[0].identity, teachers[0].form
 
     @property
     def is_ready(self) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 from server.core.policy import Rule
+from server.core.prompt import GUIDELINE
 from server.core.taxonomy import Category, Role
 from server.core.types import Basis, EscalationOutcome
 from server.teacher.teacher import Judgement, TeacherUnavailable
@@ -38,6 +39,7 @@ class FakeTeacher:
         self._otherwise = otherwise
         self._closing = asyncio.Event()
         self.identity = "fake"
+        self.form = GUIDELINE
         self.basis = basis
         self.fails_with = fails_with
         self.release = release

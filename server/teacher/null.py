@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from server.core.policy import Rule
+from server.core.prompt import GUIDELINE
 from server.core.taxonomy import Category, Role
 from server.teacher.teacher import Judgement, TeacherUnavailable
 
@@ -11,6 +12,7 @@ class NoTeacher:
     """The :class:`~server.teacher.teacher.Teacher` of ``STILLGUARD_TEACHER=none``."""
 
     identity = "none"
+    form = GUIDELINE
     is_ready = False
 
     async def start(self) -> None:

@@ -17,8 +17,7 @@ from server.teacher.observer import TeacherObserver
 from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
 
 CHARS_PER_TOKEN = 4
-PROMPT_TOKENS = 40
-"""What a prompt holds beside the text and the wording of its rule, about."""
+"""Of English, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ class TeacherRoute:
             self._observer.question_done(source="shared")
         else:
             if self._teacher.is_ready:
-                tokens = _estimate_tokens(text, role, rules)
+                tokens = self._estimate_tokens(text, role, rules)
                 self._budget.spend(tokens, key)
                 self._observer.question_done(source="teacher")
                 self._observer.tokens_sent(tokens)
@@ -103,6 +102,10 @@ class TeacherRoute:
         for flight in self._flights.values():
             flight.task.cancel()
         await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
+
+    def _estimate_tokens(self, text: str, role: Role, rules: Mapping[Category, Rule]) -> int:
+        """How many prompt tokens the question costs where no prefix is cached."""
+        return sum(len(self._teacher.form.prompt(text, role, rule)) for rule in rules.values()) // CHARS_PER_TOKEN
 
     def _digest(self, text: str, role: Role, rules: Mapping[Category, Rule], artifact: str) -> bytes:
         wordings = [(category, rule.wording(role)) for category, rule in rules.items()]
@@ -149,9 +152,3 @@ class _Flight:
 
     task: asyncio.Task[Judgement]
     waiting: int = 0
-
-
-def _estimate_tokens(text: str, role: Role, rules: Mapping[Category, Rule]) -> int:
-    """About how many prompt tokens the question costs where no prefix is cached; English has some 4 characters a token."""
-    chars = sum(len(text) + len(rule.wording(role)) for rule in rules.values())
-    return chars // CHARS_PER_TOKEN + PROMPT_TOKENS * len(rules)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.policy import Rule
+from server.core.prompt import PromptForm
 from server.core.taxonomy import Category, Role
 from server.core.types import Basis, EscalationOutcome, Scores
 
@@ -36,6 +37,11 @@ class Teacher(Protocol):
     @property
     def identity(self) -> str:
         """What its answers depend on besides the question, in a few characters that hold no secret."""
+        ...
+
+    @property
+    def form(self) -> PromptForm:
+        """How it is asked."""
         ...
 
     @property

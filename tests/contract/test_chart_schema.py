@@ -58,6 +58,8 @@ def names(line: str, place: str) -> bool:
         ({"artifact.source": "http"}, "url"),
         ({"artifact": {"source": "http", "http": {"url": "https://a.example/b.tar", "sha256": "0123"}}}, "sha256"),
         ({"artifact.source": "pvc"}, "claimName"),
+        ({"feedback.volume": "pvc"}, "claimName"),
+        ({"settings.feedback_dir": "/tmp/log"}, "feedback_dir"),
         ({"artifact": {"source": "oci", "oci": {"reference": "registry.example.com/a:latest"}}}, "reference"),
         ({"teacher.kind": "url"}, "url"),
         ({"teacher": {"kind": "url", "url": "vllm:8000"}}, "url"),
@@ -68,6 +70,8 @@ def names(line: str, place: str) -> bool:
         ({"httpRoute.enabled": True}, "parentRefs"),
         ({"networkPolicy.clients": [{"namespace": "web"}]}, "clients"),
         ({"topologySpreadKeys": [""]}, "topologySpreadKeys"),
+        ({"loadtest.workers": 0}, "workers"),
+        ({"loadtest.args": ["--url=http://elsewhere"]}, "args"),
     ],
 )
 def test_what_can_t_be_meant_is_refused_by_name(values, named):

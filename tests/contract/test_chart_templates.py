@@ -43,9 +43,9 @@ def test_the_server_accepts_the_settings_it_is_given(release):
 
 
 def test_services_and_policies_select_the_pods_that_they_mean(release):
-    wanted = {"": "server", "-admin": "server", "-teacher": "teacher"}
+    wanted = {"": "server", "-admin": "server", "-teacher": "teacher", "-loadtest": "loadtest"}
     for item in release.all("Service"):
-        suffix = re.search(r"(-admin|-teacher)?$", item["metadata"]["name"])[0]
+        suffix = re.search(r"(-admin|-teacher|-loadtest)?$", item["metadata"]["name"])[0]
         components = [
             pod["metadata"]["labels"]["app.kubernetes.io/component"]
             for pod in release.pods()
@@ -171,6 +171,20 @@ def test_keys_come_from_secrets_that_are_named_and_reach_the_server_as_files():
     assert url.settings["STILLGUARD_TEACHER_API_KEY_FILE"] == "/secrets/teacher/api-key"
     assert volume(url, "teacher-key")["secret"]["secretName"] == "llm-key"
     assert release.all("Secret") + url.all("Secret") == []
+
+
+def test_the_feedback_log_has_a_volume_that_can_be_written_to_and_only_then():
+    assert "STILLGUARD_FEEDBACK_DIR" not in Release("default").settings
+    shared = Release("feedback")
+    assert shared.settings["STILLGUARD_FEEDBACK_DIR"] == "/feedback/log"
+    assert shared.settings["STILLGUARD_FEEDBACK_HASH_KEY_FILE"] == "/secrets/feedback/hash-key"
+    assert shared.settings["STILLGUARD_FEEDBACK_KEEP_TEXT"] == "true"
+    assert {"name": "feedback", "mountPath": "/feedback"} in shared.container["volumeMounts"]
+    assert volume(shared, "feedback") == {"persistentVolumeClaim": {"claimName": "stillguard-feedback"}}
+    assert volume(shared, "feedback-key")["secret"]["secretName"] == "stillguard-feedback-key"
+    alone = Release("default", values={"feedback.enabled": True})
+    assert volume(alone, "feedback") == {"emptyDir": {"sizeLimit": "2Gi"}}
+    assert "STILLGUARD_FEEDBACK_HASH_KEY_FILE" not in alone.settings
 
 
 def test_the_chart_s_own_teacher_is_asked_by_name_and_with_its_key():

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.app import create_app
+from server.app import create_app, create_private_app
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY
 from server.core.policy import OnNoTeacher, PolicySet
@@ -135,6 +135,22 @@ async def open_guard() -> AsyncIterator[Callable[..., Any]]:
             return Guard(app, client, chosen.teacher, gate, entered)
 
         yield start
+
+
+@pytest.fixture
+async def open_private() -> AsyncIterator[Callable[[Guard], httpx.AsyncClient]]:
+    """``open_private(guard)``: a client to the private port of a started server."""
+    clients = []
+
+    def start(guard: Guard) -> httpx.AsyncClient:
+        app = create_private_app(guard.app.state.service, guard.app.state.metrics)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        clients.append(httpx.AsyncClient(transport=transport, base_url="http://private"))
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.aclose()
 
 
 @pytest.fixture

@@ -1,30 +1,11 @@
 """What operators do on the private port, and what the public one then no longer shows."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import httpx
 import pytest
 
-from server.app import create_private_app
 from server.core.errors import ArtifactError
-
-
-@pytest.fixture
-async def open_private() -> AsyncIterator:
-    """``open_private(guard)``: a client to the private port of a started server."""
-    clients = []
-
-    def start(guard) -> httpx.AsyncClient:
-        app = create_private_app(guard.app.state.service, guard.app.state.metrics)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        clients.append(httpx.AsyncClient(transport=transport, base_url="http://private"))
-        return clients[-1]
-
-    yield start
-    for client in clients:
-        await client.aclose()
 
 
 def reloads_to(version: str, seen: list):
@@ -99,7 +80,13 @@ async def test_one_reload_at_a_time(open_guard, open_private):
     assert await guard.metric("stillguard_reloads_total", outcome="refused") == 2
 
 
-@pytest.mark.parametrize("body", ["[]", "{", '{"artifact": 1}', '{"artifact": ""}', '{"folder": "/models"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "{", '{"artifact": 1}', '{"artifact": ""}', '{"folder": "/models"}'),
+        *('{"shadow": 1}', '{"shadow": ""}', '{"artifact": "/a", "shadow": "/b"}', '{"artifact": null, "shadow": null}'),
+    ],
+)
 async def test_a_misspelt_reload_does_nothing(open_guard, open_private, body):
     guard = await open_guard(reload=reloads_to("test-2", []))
     reply = await open_private(guard).post("/admin/reload", content=body)
@@ -130,6 +117,6 @@ async def test_metrics_are_on_one_port_only_and_health_on_both(open_guard, open_
 async def test_the_private_port_documents_itself(open_guard, open_private):
     guard = await open_guard()
     paths = (await open_private(guard).get("/openapi.json")).json()["paths"]
-    assert set(paths) == {"/livez", "/readyz", "/metrics", "/admin/reload"}
+    assert set(paths) == {"/livez", "/readyz", "/metrics", "/admin/reload", "/admin/drift"}
     assert {"200", "400", "409", "422", "503"} <= set(paths["/admin/reload"]["post"]["responses"])
     assert "/admin/reload" not in (await guard.client.get("/openapi.json")).json()["paths"]

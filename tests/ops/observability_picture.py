@@ -19,12 +19,14 @@ from tests.ops.observability_stack import (
     DASHBOARD,
     PATIENCE_S,
     RULES_FILE,
+    SHADOW,
     Prometheus,
     curious_policies,
     guard,
     http_stub,
     judge,
     prometheus,
+    send_many,
     send_some,
 )
 from tests.ops.tools import ROOT
@@ -101,13 +103,15 @@ def draw(api: Prometheus, began: float, ended: float, path: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, http_stub(judge) as teacher:
         folder = Path(scratch)
-        flags = ["--teacher", teacher, "--teacher-model", "stub", "--policies", curious_policies(folder)]
+        flags = ["--teacher", teacher, "--teacher-model", "stub", "--policies", curious_policies(folder), *SHADOW]
         rules = RULES_FILE.read_text(encoding="utf-8")
         with (
             guard(folder, *flags) as server,
             prometheus(folder, [server.private_url.removeprefix("http://")], rules=rules) as api,
         ):
             began = time.time()
+            with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
+                send_many(server.url, client)
             send_traffic(server.url)
             draw(api, began + 5, time.time(), PICTURE)
 

@@ -18,10 +18,14 @@ import httpx
 import yaml
 
 from server.core.policy import DEFAULT_POLICY_FILE
+from server.drift import MIN_TEXTS
 from tests.ops.tools import ROOT, need
 
 DASHBOARD = ROOT / "helm" / "stillguard" / "dashboards" / "stillguard.json"
 RULES_FILE = ROOT / "helm" / "stillguard" / "files" / "alerts.yaml"
+SHADOW = ("--shadow-artifact", ROOT / "server" / "artifacts" / "default", "--shadow-share", "1")
+"""Flags of a server that compares the shipped student with itself."""
+
 PATIENCE_S = 120
 """A busy machine fails no test."""
 
@@ -148,6 +152,13 @@ def send_some(url: str, client: httpx.Client, turn: int) -> None:
     client.post(f"{url}/v1/check", json={"texts": [{"text": text, "role": "assistant"}], "policy": "shadow"})
     client.post(f"{url}/v1/moderations", json={"input": [text, "another text"]})
     client.post(f"{url}/v1/check", json={"texts": []})
+
+
+def send_many(url: str, client: httpx.Client) -> None:
+    """As many texts as drift needs to be shown. In the shadow, where a teacher that is busy is not waited for."""
+    for turn in range(0, MIN_TEXTS, 40):
+        texts = [{"text": f"{TEXTS[number % 3]} {number}"} for number in range(turn, turn + 40)]
+        client.post(f"{url}/v1/check", json={"texts": texts, "policy": "shadow"}).raise_for_status()
 
 
 class Prometheus:

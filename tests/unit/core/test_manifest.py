@@ -8,6 +8,7 @@ import pytest
 from server.core.artifact import FILES, MANIFEST, MODEL, TOKENIZER, Manifest, file_sha256, load_manifest, write_manifest
 from server.core.calibration import IDENTITY, Platt
 from server.core.errors import ArtifactError
+from server.core.histograms import BINS, ScoreHistograms
 from server.core.taxonomy import CATEGORIES
 
 ABSENT = object()
@@ -54,6 +55,21 @@ def test_the_hash_survives_writing_and_tells_artefacts_apart(artifact):
     assert load_manifest(artifact).hash == manifest.hash
     assert dataclasses.replace(manifest, max_tokens=128).hash != manifest.hash
     assert dataclasses.replace(manifest, files=manifest.files | {MODEL: "0" * 64}).hash != manifest.hash
+
+
+def test_a_reference_is_read_as_it_was_written_and_a_manifest_without_one_keeps_its_hash(artifact):
+    before = load_manifest(artifact)
+    assert before.reference is None
+    assert "reference" not in json.loads((artifact / MANIFEST).read_text())
+    counts = tuple(range(BINS))
+    histograms = ScoreHistograms(sum(counts), dict.fromkeys(CATEGORIES, counts))
+    write_manifest(artifact, dataclasses.replace(before, reference=histograms))
+    now = load_manifest(artifact)
+    assert now.reference == histograms
+    assert now.hash != before.hash
+    edit(artifact, reference={"texts": 3})
+    with pytest.raises(ArtifactError, match=r"manifest\.json is malformed: histograms are malformed"):
+        load_manifest(artifact)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -3,6 +3,7 @@
 import asyncio
 
 from server.core.policy import load_policies
+from server.core.prompt import GUIDELINE
 from server.core.taxonomy import CATEGORIES
 from server.teacher.teacher import Judgement, TeacherUnavailable
 
@@ -14,6 +15,7 @@ class Scripted:
     """Each question waits in ``questions`` for the test to answer it; ``cancelled`` counts those given up."""
 
     identity = "scripted"
+    form = GUIDELINE
 
     def __init__(self) -> None:
         self.questions: asyncio.Queue[Question] = asyncio.Queue()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from server.core.prompt import GUIDELINE, TITLE
 from server.teacher.budget import Budget, BudgetLimits
 from server.teacher.fake import FakeTeacher
 from server.teacher.null import NoTeacher
@@ -217,13 +218,16 @@ async def test_a_teacher_that_is_not_up_costs_no_budget():
     assert (counting.sources, counting.tokens) == ([], 0)
 
 
-async def test_tokens_are_estimated_from_the_text_and_the_wordings():
-    counting = Counting()
-    route = make(FakeTeacher(), observer=counting)
+async def test_tokens_are_estimated_from_the_prompts_in_the_form_that_the_teacher_is_asked_in():
     two = {category: RULES[category] for category in ("hate", "violence")}
-    await ask(route, "x" * 400, rules=two)
-    chars = 800 + sum(len(rule.wording("user")) for rule in two.values())
-    assert counting.tokens == chars // 4 + 80
+    tokens = {}
+    for form in (GUIDELINE, TITLE):
+        counting, teacher = Counting(), FakeTeacher()
+        teacher.form = form
+        await ask(make(teacher, observer=counting), "x" * 400, rules=two)
+        tokens[form.name] = counting.tokens
+        assert counting.tokens == sum(len(form.prompt("x" * 400, "user", rule)) for rule in two.values()) // 4
+    assert 200 < tokens["title"] < tokens["guideline"] - 100
 
 
 async def test_closing_tells_those_who_wait():

@@ -1,0 +1,94 @@
+"""Near duplicates: MinHash (Broder, 1997) over character 5-grams, found by locality-sensitive hashing.
+
+Texts whose estimated Jaccard similarity is at least :data:`SIMILAR` are near duplicates. They are folded only if what is
+held of them agrees: "he shot a man" and "he shot a fan" are near and teach the opposite, which is just what a student that
+fails on one of them has to learn.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+
+from datasketch import MinHash, MinHashLSH
+from tqdm import tqdm
+
+from distill.mining.candidates import Candidate
+from distill.signals import text_digest
+
+SIMILAR = 0.8
+_PERMUTATIONS = 128
+_GRAM = 5
+_CHUNK = 2048
+
+
+class NearTexts:
+    """Texts under keys, to be found by others like them. Case doesn't count."""
+
+    def __init__(self) -> None:
+        self._index = MinHashLSH(threshold=SIMILAR, num_perm=_PERMUTATIONS)
+        self._hashes: dict[Hashable, MinHash] = {}
+
+    def add(self, key: Hashable, signature: MinHash) -> None:
+        """``key`` is new."""
+        self._index.insert(key, signature)
+        self._hashes[key] = signature
+
+    def near(self, signature: MinHash) -> list[Hashable]:
+        """The keys of its near duplicates, nearest first."""
+        found = [(self._hashes[key].jaccard(signature), key) for key in self._index.query(signature)]
+        return [key for similarity, key in sorted(found, reverse=True) if similarity >= SIMILAR]
+
+
+def signatures(texts: Sequence[str], *, doing: str) -> Iterator[MinHash]:
+    """The MinHash of each text, in order, with a progress bar."""
+    with tqdm(total=len(texts), desc=doing, unit="text", disable=len(texts) < 1000) as progress:
+        for start in range(0, len(texts), _CHUNK):
+            chunk = [_grams(text.casefold()) for text in texts[start : start + _CHUNK]]
+            yield from MinHash.generator(chunk, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)
+            progress.update(len(chunk))
+
+
+def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[Candidate], list[float]]:
+    """Near duplicates folded into the best-ranked text of each kind, which counts them as its copies; best rank first.
+
+    Returns:
+        the texts that are left, and for each a lot in [0, 1) that is its own: the same in every run, and shared by near
+        duplicates that contradict each other, so that what is drawn by lot takes all of them or none.
+    """
+    ordered = sorted(candidates, key=lambda candidate: candidate.rank)
+    kept: list[Candidate] = []
+    lots: list[float] = []
+    index = NearTexts()
+    for candidate, signature in zip(ordered, signatures([c.text for c in ordered], doing="fold"), strict=True):
+        near = index.near(signature)
+        twin = next((place for place in near if _is_same(kept[place], candidate)), None)
+        if twin is not None:
+            kept[twin] = replace(kept[twin], copies=kept[twin].copies + candidate.copies)
+            left_out["near_duplicate"] += 1
+            continue
+        index.add(len(kept), signature)
+        kept.append(candidate)
+        lots.append(lots[near[0]] if near else _lot(candidate))
+    return kept, lots
+
+
+def near_any(candidates: Sequence[Candidate], texts: Sequence[str]) -> set[int]:
+    """Indices of the candidates that are near duplicates of one of the texts, whatever their role."""
+    index = NearTexts()
+    for place, signature in enumerate(signatures([c.text for c in candidates], doing="index")):
+        index.add(place, signature)
+    return {place for signature in signatures(texts, doing="held out") for place in index.near(signature)}
+
+
+def _is_same(kept: Candidate, candidate: Candidate) -> bool:
+    """Of the very same text the better-ranked opinion holds, even against another."""
+    return kept.role == candidate.role and (kept.text == candidate.text or not kept.contradicts(candidate))
+
+
+def _lot(candidate: Candidate) -> float:
+    return int.from_bytes(text_digest(candidate.text, candidate.role)[:4]) / 2**32
+
+
+def _grams(text: str) -> set[bytes]:
+    return {text[i : i + _GRAM].encode() for i in range(max(1, len(text) - _GRAM + 1))}

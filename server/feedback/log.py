@@ -1,0 +1,177 @@
+"""The feedback log as the rest of the server sees it: told of every answered request, and of moderators' corrections."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from server.check import Checked
+from server.core.errors import QueueFull
+from server.core.feedback import Correction, FeedbackRecord, Reason, TeacherOpinion, VerdictRecord
+from server.core.taxonomy import Category
+from server.feedback.intake import Draft, Intake
+from server.feedback.observer import CorrectionKind, FeedbackObserver, LabelKind
+from server.feedback.recall import Given, Recall
+from server.feedback.sampling import RateCap, Sampler
+from server.feedback.writer import Writer
+from server.observability.logging import describe_exception
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 2.0
+"""What a stopping server gives the disk for the last records."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class FeedbackLog:
+    """Implements :class:`server.check.Watcher`, and the corrections of ``POST /v1/feedback``. Used on the event loop, which
+    never waits for the disk.
+
+    Args:
+        teacher: identity of the teacher that answers escalations.
+        keeps_text: a correction may bring its text and a note.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampler: Sampler,
+        cap: RateCap,
+        recall: Recall,
+        intake: Intake,
+        writer: Writer,
+        teacher: str,
+        keeps_text: bool,
+        observer: FeedbackObserver,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self._sampler = sampler
+        self._cap = cap
+        self._recall = recall
+        self._intake = intake
+        self._writer = writer
+        self._teacher = teacher
+        self._observer = observer
+        self._now = now
+        self._has_complained = False
+        self.keeps_text = keeps_text
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Write what waits, within :data:`CLOSE_TIMEOUT_S`, and end."""
+        if not await asyncio.to_thread(self._writer.close, CLOSE_TIMEOUT_S):
+            logger.error("the feedback log's disk doesn't answer; its last records are lost")
+
+    def checked(self, request: Checked) -> None:
+        """Remember the verdicts, and hand those that are worth keeping to the writer. A fault costs the log alone."""
+        if request.request_id is None:
+            return
+        try:
+            self._recall.remember(request.request_id, request.texts, request.answer.results)
+            for index, (opinion, result) in enumerate(zip(request.opinions, request.answer.results, strict=True)):
+                reasons = self._sampler.reasons(opinion, result, request.policy)
+                if reasons:
+                    self._keep(request, request.request_id, index, reasons)
+        except Exception as error:
+            self._observer.record_dropped("error")
+            if not self._has_complained:
+                self._has_complained = True
+                logger.error("a verdict can't be logged; more like it are only counted", extra=describe_exception(error))
+
+    def correct(
+        self,
+        request_id: str,
+        index: int,
+        *,
+        verdict: Correction | None,
+        labels: Mapping[Category, bool],
+        by: str | None,
+        note: str | None,
+        text: str | None,
+    ) -> bool:
+        """Take a moderator's correction; it is on its way to the disk, not there yet.
+
+        Args:
+            note, text: None unless :attr:`keeps_text`.
+
+        Returns:
+            False if no such verdict is remembered.
+
+        Raises:
+            QueueFull: the log can't take it now.
+        """
+        given = self._recall.find(request_id, index)
+        if given is None:
+            return False
+        record = FeedbackRecord(
+            at=self._now(),
+            id=request_id,
+            index=index,
+            verdict=verdict,
+            categories=given.categories,
+            labels=labels,
+            by=by,
+            note=note,
+            role=given.role,
+        )
+        if self._writer.pausing_s or not self._intake.offer(Draft(record, text)):
+            wait_s = math.ceil(self._writer.pausing_s)
+            raise QueueFull("the feedback log can't take the correction now", retry_after_s=wait_s)
+        self._observer.corrected(_kind(given, verdict), _wrong_labels(given, labels))
+        return True
+
+    def _keep(self, request: Checked, request_id: str, index: int, reasons: tuple[Reason, ...]) -> None:
+        if not self._cap.lets_pass():
+            self._observer.record_dropped("rate")
+            return
+        answer, opinion, text = request.answer, request.opinions[index], request.texts[index]
+        result = answer.results[index]
+        asked = result.escalation
+        record = VerdictRecord(
+            at=self._now(),
+            id=request_id,
+            index=index,
+            reasons=reasons,
+            role=text.role,
+            text=None,
+            text_key="",
+            chars=opinion.scanned_chars,
+            windows=opinion.windows,
+            is_disguised=opinion.is_disguised,
+            policy_id=answer.policy_id,
+            policy_version=answer.policy_version,
+            artifact_version=answer.artifact.version,
+            artifact_hash=answer.artifact.hash,
+            verdict=result.verdict,
+            decided_by=result.decided_by,
+            categories=result.categories,
+            student_scores=opinion.scores,
+            teacher=asked
+            and TeacherOpinion(outcome=asked.outcome, scores=asked.scores, basis=asked.basis, identity=self._teacher),
+        )
+        if not self._intake.offer(Draft(record, text.text)):
+            self._observer.record_dropped("queue_full")
+
+
+def _kind(given: Given, verdict: Correction | None) -> CorrectionKind:
+    if verdict is None:
+        return "labels_only"
+    if given.verdict == verdict:
+        return "confirmed"
+    overturned: dict[str, CorrectionKind] = {"block": "block_overturned", "allow": "allow_overturned"}
+    return overturned.get(given.verdict, "review_settled")
+
+
+def _wrong_labels(given: Given, labels: Mapping[Category, bool]) -> dict[Category, LabelKind]:
+    return {
+        category: "missed" if is_violated else "wrongly_flagged"
+        for category, is_violated in labels.items()
+        if is_violated != (category in given.categories)
+    }

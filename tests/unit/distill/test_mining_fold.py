@@ -1,0 +1,66 @@
+"""Near duplicates: folded, unless they teach different things."""
+
+from collections import Counter
+
+import numpy as np
+
+from distill.mining.fold import fold, near_any
+from tests.unit.distill.mining_world import candidate, unknown, values
+
+LONG = "the man on the corner told everybody in the street that he would come back with his brothers tomorrow"
+
+
+def test_near_duplicates_are_folded_into_the_best_ranked_and_counted():
+    left_out = Counter()
+    kept, _ = fold(
+        [
+            candidate(LONG + "!", reason="sampled"),
+            candidate(LONG.upper(), reason="overturned"),
+            candidate(LONG + " or so", reason="near_threshold", copies=3),
+            candidate("what a lovely morning"),
+        ],
+        left_out,
+    )
+    assert [(c.text, c.copies) for c in kept] == [(LONG.upper(), 5), ("what a lovely morning", 1)]
+    assert left_out == {"near_duplicate": 2}
+
+
+def test_a_minimal_pair_is_kept_and_shares_its_lot():
+    left_out = Counter()
+    pair = [candidate(LONG), candidate(LONG.replace("brothers", "brother"), labels=values(violence=1))]
+    kept, lots = fold([*pair, candidate("something else entirely")], left_out)
+    assert len(kept) == 3
+    assert left_out == {}
+    lot = {c.text: lot for c, lot in zip(kept, lots, strict=True)}
+    assert lot[pair[0].text] == lot[pair[1].text] != lot["something else entirely"]
+    assert all(0 <= value < 1 for value in lots)
+
+
+def test_the_teachers_answer_counts_as_an_opinion():
+    teacher = {"source": "teacher", "labels": unknown()}
+    yes, no = (candidate(LONG + end, answers=values(toxicity=score), **teacher) for end, score in ((".", 0.9), ("!", 0.2)))
+    assert len(fold([yes, no], Counter())[0]) == 2
+    assert len(fold([yes, candidate(LONG, answers=values(hate=0.1), **teacher)], Counter())[0]) == 1
+
+
+def test_of_the_very_same_text_the_better_ranked_opinion_holds():
+    left_out = Counter()
+    person = candidate("ok", labels=np.nan_to_num(values()))
+    teacher = candidate("ok", source="teacher", reason="disagreeing", labels=unknown(), answers=values(toxicity=0.9))
+    kept, _ = fold([teacher, person], left_out)
+    assert [c.source for c in kept] == ["moderator"]
+    assert left_out == {"near_duplicate": 1}
+
+
+def test_roles_are_not_mixed():
+    assert len(fold([candidate(LONG), candidate(LONG, role="assistant")], Counter())[0]) == 2
+
+
+def test_lots_do_not_depend_on_the_company():
+    alone = fold([candidate(LONG)], Counter())[1]
+    assert fold([candidate("first", reason="overturned"), candidate(LONG, reason="sampled")], Counter())[1][1:] == alone
+
+
+def test_what_is_near_a_held_out_text_is_found():
+    held = near_any([candidate("short one"), candidate(LONG), candidate("another")], ["no", LONG[:-3], "another"])
+    assert held == {1, 2}

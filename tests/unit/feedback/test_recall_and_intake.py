@@ -1,0 +1,78 @@
+"""What is remembered of a verdict, and what waits for the writer."""
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.feedback import FeedbackRecord
+from server.core.taxonomy import CATEGORIES, ROLES
+from server.core.types import Text, TextResult, Verdict
+from server.feedback.intake import Draft, Intake
+from server.feedback.recall import Given, Recall
+
+RECORD = FeedbackRecord(
+    at=datetime(2026, 1, 1, tzinfo=UTC), id="r", index=0, verdict="allow", categories=(), labels={}, by=None, note=None
+)
+
+
+def result(verdict, *categories) -> TextResult:
+    return TextResult(verdict, "student", categories, {}, 1, 1, None)
+
+
+verdicts = st.tuples(
+    st.sampled_from(get_args(Verdict)), st.sampled_from(ROLES), st.sets(st.sampled_from(CATEGORIES)).map(sorted).map(tuple)
+)
+
+
+@given(st.lists(verdicts, min_size=1, max_size=20))
+def test_every_text_of_a_request_is_remembered_as_it_was_judged(given_verdicts):
+    recall = Recall(max_items=3, ttl_s=60)
+    texts = [Text("t", role) for _, role, _ in given_verdicts]
+    recall.remember("r1", texts, [result(verdict, *categories) for verdict, _, categories in given_verdicts])
+    for index, (verdict, role, categories) in enumerate(given_verdicts):
+        assert recall.find("r1", index) == Given(verdict, role, categories)
+    assert recall.find("r1", len(given_verdicts)) is None
+    assert recall.find("r1", -1) is None
+    assert recall.find("r2", 0) is None
+
+
+def test_what_is_old_or_one_too_many_is_forgotten():
+    now = 0.0
+    recall = Recall(max_items=2, ttl_s=10, clock=lambda: now)
+    for name in ("a", "b", "c"):
+        recall.remember(name, [Text("t")], [result("allow")])
+    assert [recall.find(name, 0) is None for name in "abc"] == [True, False, False]
+    now = 10.1
+    assert recall.find("c", 0) is None
+
+
+def test_the_intake_gives_back_in_order_and_ends_with_none_for_ever():
+    intake = Intake(max_items=3, max_chars=10_000)
+    drafts = [Draft(RECORD, text) for text in ("a", "b", "c", "d")]
+    assert [intake.offer(draft) for draft in drafts] == [True, True, True, False]
+    assert intake.take(0) is drafts[0]
+    assert intake.offer(drafts[3])
+    intake.close()
+    assert not intake.offer(drafts[0])
+    assert [intake.take(0) for _ in range(5)] == [*drafts[1:], None, None]
+
+
+def test_long_texts_fill_it_sooner():
+    intake = Intake(max_items=100, max_chars=10_000)
+    assert intake.offer(Draft(RECORD, "x" * 8_000))
+    assert not intake.offer(Draft(RECORD, "x" * 9_000))
+    assert intake.offer(Draft(RECORD, "x"))
+    intake.take(0)
+    assert intake.offer(Draft(RECORD, "x" * 8_000))
+
+
+def test_nobody_waits_for_ever_for_nothing():
+    with pytest.raises(TimeoutError):
+        Intake(max_items=1, max_chars=1_000).take(0.001)
+
+
+def test_a_draft_never_shows_its_text():
+    assert "canary" not in repr(Draft(RECORD, "canary"))
