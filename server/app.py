@@ -95,6 +95,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     metrics.describe_limits(
         queue_max_items=settings.queue_max_items,
         queue_max_tokens=settings.queue_max_tokens,
+        queue_max_wait_s=settings.queue_max_wait_s,
         request_timeout_s=settings.request_timeout_s,
         teacher_timeout_s=settings.teacher_timeout_s,
     )

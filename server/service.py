@@ -214,6 +214,7 @@ class Service:
                 call_cost_tokens=CALL_COST_TOKENS[parts.device],
                 max_queue_items=settings.queue_max_items,
                 max_queue_tokens=settings.queue_max_tokens,
+                max_queue_wait_s=settings.queue_max_wait_s,
             ),
             observer=observer,
             restart_after_s=settings.session_restart_s,

@@ -17,8 +17,10 @@ class BatchLimits:
             256 are two full windows of 128, about 13 ms, in which nobody else gets that core.
         call_cost_tokens: what a call costs beside its padded tokens, in tokens. On a CPU core 10: 0.41 ms and 0.041 ms a token.
         max_queue_items: items that may wait, over all requests; bounds the queue's memory and bookkeeping.
-        max_queue_tokens: tokens that may wait, over all requests; bounds the wait: 65,536 are done in about two seconds
-            by two cores. It is also the longest request that can be admitted, some 200,000 characters of English.
+        max_queue_tokens: tokens that may wait, over all requests. It is also the longest request that can be admitted, some
+            200,000 characters of English, about two seconds of two cores.
+        max_queue_wait_s: the longest that a request may have to wait, as far as can be told when it comes. Of a longer queue
+            nobody profits: all who are in it wait, and go on waiting when the rush is over.
     """
 
     max_batch_items: int = 32
@@ -26,9 +28,10 @@ class BatchLimits:
     call_cost_tokens: int = 10
     max_queue_items: int = 1_024
     max_queue_tokens: int = 65_536
+    max_queue_wait_s: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value < 1:
-                raise ValueError(f"{field.name} must be at least 1, not {value}")
+            if value <= 0:
+                raise ValueError(f"{field.name} must be above 0, not {value}")

@@ -29,6 +29,7 @@ class BoundedQueue:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: dict[Item, None] = {}
         self._tokens = 0
+        self._tokens_by_size = [0] * 64
         self._idle_sessions = 0
         self._closed = threading.Event()
         self._tokens_per_s: float | None = None
@@ -45,14 +46,16 @@ class BoundedQueue:
         """Admit all of one request's items, or none.
 
         Raises:
-            QueueFull: they don't fit beside what waits now.
+            QueueFull: they don't fit beside what waits now, or would wait for longer than they may or can.
             TextTooLarge: they wouldn't fit into an empty queue either, so trying again is no help.
         """
         items = request.items
         with self._changed:
             self.check_room(len(items), request.tokens)
+            self._check_wait(request)
             self._waiting.update(dict.fromkeys(items))
             self._tokens += request.tokens
+            self._tokens_by_size[_size(request)] += request.tokens
             self._changed.notify(len(items))
 
     def check_room(self, items: int, tokens: int) -> None:
@@ -101,6 +104,7 @@ class BoundedQueue:
             self._closed.set()
             self._waiting.clear()
             self._tokens = 0
+            self._tokens_by_size = [0] * 64
             self._changed.notify_all()
 
     def wait_closed(self, timeout_s: float) -> bool:
@@ -113,6 +117,14 @@ class BoundedQueue:
         with self._changed:
             before = rate if self._tokens_per_s is None else self._tokens_per_s
             self._tokens_per_s = before + _RATE_SMOOTHING * (rate - before)
+
+    def _check_wait(self, request: Request) -> None:
+        """What is ahead of a request is about what belongs to requests of its size and below: larger ones give way."""
+        if self._tokens_per_s is None:
+            return
+        wait_s = sum(self._tokens_by_size[: _size(request) + 1]) / self._tokens_per_s
+        if wait_s > min(self._limits.max_queue_wait_s, request.deadline - time.monotonic()):
+            raise QueueFull("the queue is too long", retry_after_s=self._retry_after_s())
 
     def _candidates(self) -> list[Item]:
         oldest = list(islice(self._waiting, LOOKAHEAD_BATCHES * self._limits.max_batch_items))
@@ -128,9 +140,15 @@ class BoundedQueue:
             if item in self._waiting:
                 del self._waiting[item]
                 self._tokens -= item.cost
+                self._tokens_by_size[_size(item.request)] -= item.cost
 
     def _retry_after_s(self) -> int:
         """Until what waits now is done, at the recent rate; 1 before any batch was seen."""
         if self._tokens_per_s is None:
             return 1
         return min(MAX_RETRY_AFTER_S, math.ceil(self._tokens / self._tokens_per_s))
+
+
+def _size(request: Request) -> int:
+    """Its class among :attr:`BoundedQueue._tokens_by_size`: twice the tokens, the next class."""
+    return request.tokens.bit_length()

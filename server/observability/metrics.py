@@ -110,6 +110,9 @@ class Metrics:
         self._queue_tokens = Gauge("stillguard_queue_tokens", "Tokens that wait for a session.", registry=registry)
         self._queue_max_items = Gauge("stillguard_queue_max_items", "Most windows that may wait.", registry=registry)
         self._queue_max_tokens = Gauge("stillguard_queue_max_tokens", "Most tokens that may wait.", registry=registry)
+        self._queue_max_wait = Gauge(
+            "stillguard_queue_max_wait_seconds", "A request that would wait for longer is shed.", registry=registry
+        )
         self._request_timeout = Gauge("stillguard_request_timeout_seconds", "The one deadline of a request.", registry=registry)
         self._teacher_timeout = Gauge(
             "stillguard_teacher_timeout_seconds", "The longest an escalation may take.", registry=registry
@@ -159,11 +162,18 @@ class Metrics:
         self._teacher_ready.set_function(lambda: float(is_ready()))
 
     def describe_limits(
-        self, *, queue_max_items: int, queue_max_tokens: int, request_timeout_s: float, teacher_timeout_s: float
+        self,
+        *,
+        queue_max_items: int,
+        queue_max_tokens: int,
+        queue_max_wait_s: float,
+        request_timeout_s: float,
+        teacher_timeout_s: float,
     ) -> None:
         """Show the configured bounds beside what they bound; called once, before traffic."""
         self._queue_max_items.set(queue_max_items)
         self._queue_max_tokens.set(queue_max_tokens)
+        self._queue_max_wait.set(queue_max_wait_s)
         self._request_timeout.set(request_timeout_s)
         self._teacher_timeout.set(teacher_timeout_s)
 

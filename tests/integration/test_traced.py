@@ -93,9 +93,10 @@ async def test_errors_are_counted_by_the_code_replied(open_guard):
 
 
 async def test_limits_stand_beside_what_they_bound(open_guard):
-    guard = await open_guard(settings={"queue_max_items": 7, "queue_max_tokens": 300})
+    guard = await open_guard(settings={"queue_max_items": 7, "queue_max_tokens": 300, "queue_max_wait_s": 0.5})
     assert await guard.metric("stillguard_queue_max_items") == 7
     assert await guard.metric("stillguard_queue_max_tokens") == 300
+    assert await guard.metric("stillguard_queue_max_wait_seconds") == 0.5
     assert await guard.metric("stillguard_request_timeout_seconds") == 60
 
 

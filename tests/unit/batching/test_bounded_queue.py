@@ -45,6 +45,40 @@ def test_what_could_never_fit_is_too_large_rather_than_shed(request_of, costs):
     assert queue.items == 0
 
 
+def test_what_would_wait_too_long_is_shed(request_of):
+    queue = BoundedQueue(BatchLimits(max_queue_wait_s=2.0))
+    queue.put_all(request_of(2_500))  # before anything is known of the rate, everybody is let in
+    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    with pytest.raises(QueueFull) as caught:
+        queue.put_all(request_of(2_500))
+    assert caught.value.retry_after_s == 3
+    queue.record_service(tokens=11_000, infer_s=1.0, sessions=1)  # the rate is 2,000 now
+    queue.put_all(request_of(2_500))
+
+
+def test_what_would_wait_beyond_its_own_deadline_is_shed_at_once(request_of):
+    queue = BoundedQueue(BatchLimits(max_queue_wait_s=60.0))
+    queue.put_all(request_of(1_000))
+    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    with pytest.raises(QueueFull):
+        queue.put_all(request_of(1_000, left_s=0.9))
+    queue.put_all(request_of(1_000, left_s=30.0))
+
+
+def test_a_long_request_keeps_no_short_one_out_since_it_gives_way(request_of):
+    queue = BoundedQueue(BatchLimits(max_queue_wait_s=1.0))
+    long = request_of(*[256] * 40)
+    queue.put_all(long)
+    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    short = request_of(20)
+    queue.put_all(short)
+    assert queue.take() == short.items
+    with pytest.raises(QueueFull):
+        queue.put_all(request_of(*[256] * 40))
+    queue.discard(long.items)
+    queue.put_all(request_of(*[256] * 40))
+
+
 def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
     queue = BoundedQueue(LIMITS)
     queue.put_all(request_of(60))
@@ -110,9 +144,9 @@ def test_closing_wakes_those_who_wait():
     assert queue.wait_closed(0)
 
 
-@pytest.mark.parametrize("name", ["max_batch_items", "max_batch_tokens", "max_queue_items", "max_queue_tokens"])
+@pytest.mark.parametrize("name", ["max_batch_items", "max_batch_tokens", "max_queue_items", "max_queue_tokens", "max_queue_wait_s"])
 def test_limits_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=f"{name} must be above 0, not 0"):
         BatchLimits(**{name: 0})
 
 

@@ -112,7 +112,9 @@ def test_gauges_follow_the_server_and_stand_beside_their_bounds(registry):
         queue_tokens=lambda: 70,
     )
     metrics.follow_teacher(lambda: True)
-    metrics.describe_limits(queue_max_items=10, queue_max_tokens=100, request_timeout_s=5.0, teacher_timeout_s=2.0)
+    metrics.describe_limits(
+        queue_max_items=10, queue_max_tokens=100, queue_max_wait_s=1.0, request_timeout_s=5.0, teacher_timeout_s=2.0
+    )
     value = registry.get_sample_value
     assert value("stillguard_ready") == 0
     is_ready[0] = True
