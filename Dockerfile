@@ -3,15 +3,20 @@
 #   docker build -t stillguard:0.1.0 .                                  the student alone, on CPUs
 #   docker build -t stillguard:0.1.0-teacher --target teacher .         with the teacher in the same container
 #   docker build -t stillguard:0.1.0-gpu --build-arg DEVICE=gpu .       onnxruntime-gpu and its CUDA wheels
+#   docker build -t stillguard:0.1.0-loadtest --target loadtest .       no server: what puts a load on one
 #
 # What is installed is locked, by hash, in .ci/locks. How to run them: docs/deploy.md.
-FROM docker.io/library/python:3.11-slim AS base
+# The base is the official image of August 2026, Python 3.11.16 on Debian 13, by its digest; docs/supply-chain.md says how to
+# take another.
+ARG BASE=docker.io/library/python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+# checkov:skip=CKV_DOCKER_7: the tag is in BASE
+FROM ${BASE} AS base
 
 FROM base AS build
 ARG DEVICE=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-COPY .ci/locks/ locks/
+COPY .ci/locks/image-*.txt locks/
 # What the packages bring for developing with them stays out.
 RUN python -m venv --without-pip /opt/stillguard \
     && pip --python /opt/stillguard install --no-deps --require-hashes --requirement "locks/image-${DEVICE}.txt" \
@@ -77,5 +82,25 @@ COPY server/artifacts/teacher/ /opt/stillguard/lib/python3.11/site-packages/serv
 ENV PYTHONPATH=/opt/teacher \
     XDG_CACHE_HOME=/opt/teacher/cache \
     STILLGUARD_TEACHER=embedded
+
+FROM base AS loadtest-build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY .ci/locks/image-loadtest.txt /build/
+RUN python -m venv --without-pip /opt/loadtest \
+    && pip --python /opt/loadtest install --no-deps --require-hashes --requirement /build/image-loadtest.txt
+
+FROM base AS loadtest
+LABEL org.opencontainers.image.title="stillguard-loadtest" \
+    org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=loadtest-build /opt/loadtest /opt/loadtest
+COPY loadtest/ /opt/loadtest/lib/python3.11/site-packages/loadtest/
+ENV PATH=/opt/loadtest/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+WORKDIR /tmp
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "loadtest"]
+CMD ["--help"]
 
 FROM runtime AS server

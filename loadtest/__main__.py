@@ -3,16 +3,23 @@
 import sys
 from importlib import import_module
 
-VERBS = {"bench": ("loadtest.bench.cli", "the served rate against the model's ceiling on this machine, and against peers")}
-"""Verb → the module whose ``main(arguments)`` runs it and returns the exit code, and one line for the help."""
+VERBS = {
+    "bench": ("loadtest.bench.cli:main", "the served rate against the model's ceiling on this machine, and against peers"),
+    "run": ("loadtest.swarm.cli:run", "a realistic load on a server, every answer checked, held against limits"),
+    "worker": ("loadtest.swarm.cli:work", "takes part in a run of another process"),
+    "overload": ("loadtest.flood.cli:main", "three times what a server can hold: does it keep its manners?"),
+    "scenario": ("loadtest.scenario.cli:main", "what run asks, as JSON for k6 and wrk"),
+}
+"""Verb → the function that takes its arguments and returns the exit code, and one line for the help."""
 
 
 def main(arguments: list[str]) -> int:
     """Run a verb. 2 for one that isn't there."""
     if arguments and arguments[0] in VERBS:
-        return import_module(VERBS[arguments[0]][0]).main(arguments[1:])
+        module, _, function = VERBS[arguments[0]][0].partition(":")
+        return getattr(import_module(module), function)(arguments[1:])
     is_asked = arguments[:1] in (["-h"], ["--help"])
-    lines = ["usage: python -m loadtest VERB [options]", "", *(f"  {verb:<8}{line}" for verb, (_, line) in VERBS.items())]
+    lines = ["usage: python -m loadtest VERB [options]", "", *(f"  {verb:<10}{line}" for verb, (_, line) in VERBS.items())]
     print("\n".join(lines), file=sys.stdout if is_asked else sys.stderr)
     return 0 if is_asked else 2
 

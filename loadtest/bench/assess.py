@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from loadtest.bench.connections import LOST, UNANSWERED, Call
 from loadtest.bench.dialects import Dialect, Reply, WrongAnswer
 from loadtest.bench.load import Closed, Load, Measured
-from loadtest.bench.stats import percentile, summarise
+from loadtest.stats import percentile, summarise
 
 
 @dataclass(frozen=True, slots=True)

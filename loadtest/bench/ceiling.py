@@ -9,8 +9,9 @@ from statistics import median
 from typing import Literal
 
 from loadtest.bench.artifact import Artifact
-from loadtest.bench.ort_runs import Model, run_all, usable_cores
+from loadtest.bench.ort_runs import Model, run_all
 from loadtest.bench.windows import Window, Windower
+from loadtest.machine import usable_cores
 
 Order = Literal["sorted", "arrival"]
 

@@ -19,7 +19,8 @@ from loadtest.bench.plot import draw
 from loadtest.bench.processes import NotStarted
 from loadtest.bench.report import Report
 from loadtest.bench.run import Options, run
-from loadtest.bench.table import render, render_goals
+from loadtest.bench.table import render
+from loadtest.goal import render_goals
 from loadtest.texts import generate_texts, read_texts
 
 MISSED, UNUSABLE = 1, 2

@@ -9,7 +9,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 import uvloop
@@ -17,7 +17,7 @@ import uvloop
 from loadtest.bench.assess import Clock, assess
 from loadtest.bench.connections import Call, Pool, encode_request
 from loadtest.bench.load import Closed, Load, Measured, Open, Target
-from loadtest.bench.pacer import Pacer
+from loadtest.bench.pacer import sending
 
 ARRIVALS_SEED = 1
 """Every server gets its requests at the same random times, but for the rate."""
@@ -86,20 +86,15 @@ class _Drive:
         await self._watch()
 
     async def _open_loop(self, arrivals: Open) -> None:
-        rng = random.Random(ARRIVALS_SEED)
-        due_at = time.monotonic()
-
-        def send_due() -> None:
-            nonlocal due_at
-            while due_at <= time.monotonic() and not self._is_stopped:
-                self._submit(due_at)
-                due_at += rng.expovariate(arrivals.rate_per_s)
-            if not self._is_stopped:
-                pacer.set(due_at)
-
-        with Pacer(asyncio.get_running_loop(), send_due) as pacer:
-            pacer.set(due_at)
+        with sending(self._times(arrivals.rate_per_s), self._submit):
             await self._watch()
+
+    def _times(self, rate_per_s: float) -> Iterator[float]:
+        rng = random.Random(ARRIVALS_SEED)
+        at = time.monotonic()
+        while not self._is_stopped:
+            yield at
+            at += rng.expovariate(rate_per_s)
 
     async def _watch(self) -> None:
         """Wait through the load, reading the clocks of both processes at the ends of the measured seconds."""
@@ -121,14 +116,15 @@ class _Drive:
             self._settled.result()
 
     def _submit(self, intended_at: float) -> None:
+        if self._is_stopped:
+            return
         call = Call(next(self._order), intended_at)
         self._calls.append(call)
         self._in_flight += 1
         self._pool.submit(call)
 
     def _closed_done(self, call: Call) -> None:
-        if not self._is_stopped:
-            self._submit(call.done_at)
+        self._submit(call.done_at)
         self._done(call)
 
     def _done(self, _call: Call) -> None:

@@ -1,30 +1,12 @@
 """The targets that the project set itself, held against a run."""
 
 import math
-from dataclasses import dataclass
 
 from loadtest.bench.report import Report
+from loadtest.goal import Goal
 
 P99_SHARE = 0.6
 """The open-loop load at which p99 is judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """``value`` None means that this run didn't measure it. ``unit`` is for people; the values are plain ratios, seconds or
-    bytes."""
-
-    name: str
-    value: float | None
-    limit: float
-    is_floor: bool
-    unit: str = "×"
-
-    @property
-    def is_met(self) -> bool | None:
-        if self.value is None:
-            return None
-        return self.value >= self.limit if self.is_floor else self.value <= self.limit
 
 
 def goals(report: Report) -> list[Goal]:

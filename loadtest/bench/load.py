@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from loadtest.bench.dialects import Dialect
-from loadtest.bench.stats import Latency
+from loadtest.stats import Latency
 
 
 @dataclass(frozen=True, slots=True)

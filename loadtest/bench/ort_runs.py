@@ -1,6 +1,5 @@
 """ONNX Runtime alone: a list of batches through one or more sessions, each on a thread of its own."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -81,7 +80,3 @@ def run_all(sessions: Sequence[ort.InferenceSession], feeds: Sequence[Feeds]) ->
     if failures:
         raise failures[0]
     return Ran(wall_s + time.perf_counter(), cpu_s + time.process_time())
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0))

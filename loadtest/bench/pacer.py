@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_TIMER_ABSTIME = os.O_NONBLOCK, os.O_CLOEXEC, 1
 
@@ -55,3 +55,26 @@ class Pacer:
     def _check(result: int) -> None:
         if result < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@contextlib.contextmanager
+def sending(times: Iterator[float], send: Callable[[float], None]) -> Iterator[None]:
+    """Meanwhile call ``send`` with each of ``times`` when it has come; late ones at once, in their order.
+
+    Args:
+        times: ``time.monotonic()`` times in ascending order. Needs a running event loop.
+    """
+    due_at = next(times, None)
+
+    def send_due() -> None:
+        nonlocal due_at
+        while due_at is not None and due_at <= time.monotonic():
+            send(due_at)
+            due_at = next(times, None)
+        if due_at is not None:
+            pacer.set(due_at)
+
+    with Pacer(asyncio.get_running_loop(), send_due) as pacer:
+        if due_at is not None:
+            pacer.set(due_at)
+        yield

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,11 +19,11 @@ from loadtest.bench.ceiling import measure_ceiling, remeasure
 from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import MAX_CONNECTIONS, drive, pin_to_last_core
 from loadtest.bench.load import Load, Measured, Target
-from loadtest.bench.machine import allow_open_files, describe_machine
 from loadtest.bench.peers.catalogue import PEERS, running_peer
 from loadtest.bench.plan import Plan
 from loadtest.bench.processes import Child, NotStarted, stillguard
 from loadtest.bench.report import Footprint, NothingServed, PeerReport, Report, fastest
+from loadtest.machine import allow_open_files, describe_machine
 
 Progress = Callable[[str], None]
 
@@ -52,7 +53,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
         NotStarted: our server didn't come up.
         OSError: a server can't be connected to.
     """
-    machine, artifact = describe_machine(), options.artifact
+    machine, artifact = describe_machine() | {"onnxruntime": version("onnxruntime")}, options.artifact
     described = artifact.describe()
     ours = stillguard(artifact.folder, options.logs / "stillguard.log") if options.url is None else _running(options.url)
     allow_open_files(2 * MAX_CONNECTIONS)

@@ -1,13 +1,9 @@
 """A run's report as text."""
 
-from collections.abc import Iterable, Sequence
-
-from tabulate import tabulate
-
 from loadtest.bench.ceiling import Ceiling
-from loadtest.bench.goals import Goal
 from loadtest.bench.load import Closed, Measured
 from loadtest.bench.report import Report
+from loadtest.goal import titled
 
 _LATENCIES = ("p50 ms", "p90 ms", "p99 ms", "max ms")
 _MEASURED = ("load", "texts/s", "of ceiling", *_LATENCIES, "server cores", "driver cores", "outcomes")
@@ -26,12 +22,12 @@ def render(report: Report) -> str:
         parts.append(_ceiling("Stock model's ceiling", report.stock))
     ceiling = report.ceiling_texts_per_s
     ours = [*report.singles, *report.arrays, *report.opened.values()]
-    parts.append(_titled("Served", _MEASURED, (_row(_name(one), one, ceiling) for one in ours)))
+    parts.append(titled("Served", _MEASURED, (_row(_name(one), one, ceiling) for one in ours)))
     for name, peer in report.peers.items():
         rows = [_row(f"{name}, {_name(one)}", one, ceiling) for one in (*peer.closed, peer.at_maximum)]
         if peer.ours:
             rows.append(_row(f"ours, {_name(peer.ours)}", peer.ours, ceiling))
-        parts.append(_titled(f"{name}: {peer.runs}", _MEASURED, rows))
+        parts.append(titled(f"{name}: {peer.runs}", _MEASURED, rows))
     if report.peers:
         parts.append(_ratios(report))
     parts.extend(f"{name} was not run: {why}" for name, why in report.not_run.items())
@@ -39,26 +35,12 @@ def render(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def render_goals(goals: Sequence[Goal]) -> str:
-    rows = [
-        (
-            {True: "met", False: "MISSED", None: "not measured"}[goal.is_met],
-            goal.name,
-            "" if goal.value is None else f"{goal.value:.4g}",
-            f"{'≥' if goal.is_floor else '≤'} {goal.limit:.4g}",
-            goal.unit,
-        )
-        for goal in goals
-    ]
-    return _titled("Targets", ("", "target", "measured", "wanted", "unit"), rows)
-
-
 def _ceiling(title: str, ceiling: Ceiling) -> str:
     rows = [
         (str(rate.setting), f"{rate.texts_per_s:.0f}", f"{rate.tokens_per_s:.0f}", f"{rate.cpu_s_per_text * 1e3:.2f}")
         for rate in ceiling.families
     ]
-    table = _titled(title, ("sessions, order, batches", "texts/s", "tokens/s", "CPU ms per text"), rows)
+    table = titled(title, ("sessions, order, batches", "texts/s", "tokens/s", "CPU ms per text"), rows)
     return f"{table}\nwith tokenising: {ceiling.with_tokenising_texts_per_s:.0f} texts/s"
 
 
@@ -73,7 +55,7 @@ def _ratios(report: Report) -> str:
         for name, peer in report.peers.items()
     ]
     header = ("peer", "rate, ours/theirs", "p99 at their maximum, theirs/ours", "server CPU per text, theirs/ours")
-    return _titled("Ours beside theirs", header, rows)
+    return titled("Ours beside theirs", header, rows)
 
 
 def _notes(report: Report) -> str:
@@ -122,7 +104,3 @@ def _name(one: Measured) -> str:
 
 def _times(theirs: float | None, ours: float | None) -> str:
     return f"{theirs / ours:.2f}" if theirs and ours else ""
-
-
-def _titled(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return f"{title}\n{tabulate(list(rows), headers=header, disable_numparse=True, tablefmt='simple')}"

@@ -51,7 +51,7 @@ class Release:
 
     def pods(self) -> list[Object]:
         """Every pod or pod template: metadata and spec."""
-        return [*self.all("Pod"), *(item["spec"]["template"] for item in self.all("Deployment"))]
+        return [*self.all("Pod"), *(item["spec"]["template"] for kind in ("Deployment", "Job") for item in self.all(kind))]
 
     @property
     def server(self) -> Object:

@@ -15,3 +15,9 @@ def image(tmp_path_factory) -> str:
 def teacher_image(tmp_path_factory) -> str:
     """The Dockerfile's target ``teacher``."""
     return build("teacher", tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def loadtest_image(tmp_path_factory) -> str:
+    """The Dockerfile's target ``loadtest``."""
+    return build("loadtest", tmp_path_factory.mktemp("build"))

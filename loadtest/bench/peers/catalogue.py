@@ -11,9 +11,9 @@ from pathlib import Path
 from loadtest.bench.artifact import Artifact
 from loadtest.bench.dialects import CLASSIFY, ROWS, SCORES, Dialect
 from loadtest.bench.load import Target
-from loadtest.bench.ort_runs import usable_cores
 from loadtest.bench.peers.environment import ensure_environment
 from loadtest.bench.processes import Child, peer_process
+from loadtest.machine import usable_cores
 
 APPS = Path(__file__).resolve().parent / "apps"
 _ONNX = ("onnxruntime==1.31.1", "tokenizers>=0.21,<0.23", "numpy>=1.26")

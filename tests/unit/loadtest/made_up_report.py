@@ -3,7 +3,7 @@
 from loadtest.bench.ceiling import Ceiling, Rate, Setting
 from loadtest.bench.load import Closed, Load, Measured, Open
 from loadtest.bench.report import Footprint, PeerReport, Report
-from loadtest.bench.stats import Latency
+from loadtest.stats import Latency
 
 
 def measured(arrivals, texts_per_s: float, *, p99_s: float = 0.010, texts: int = 1, complaint: str | None = None) -> Measured:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from loadtest.bench.artifact import Artifact
 from loadtest.bench.ceiling import Rate, Search, Setting, form_batches, measure_ceiling, remeasure, settings
-from loadtest.bench.ort_runs import Model, run_all, usable_cores
+from loadtest.bench.ort_runs import Model, run_all
+from loadtest.machine import usable_cores
 from loadtest.texts import generate_texts
 
 SHIPPED = Artifact(Path(__file__).resolve().parents[3] / "server" / "artifacts" / "default")

@@ -8,7 +8,8 @@ from loadtest.bench.peers.catalogue import APPS, PEERS
 
 def test_help_names_every_verb(capsys):
     assert main(["--help"]) == 0
-    assert all(verb in capsys.readouterr().out for verb in VERBS)
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in VERBS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"]])

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from made_up_report import ceiling, measured, peer, report
 
-from loadtest.bench.goals import Goal, goals
+from loadtest.bench.goals import goals
 from loadtest.bench.load import Closed, Open
-from loadtest.bench.stats import summarise
+from loadtest.goal import Goal
+from loadtest.stats import summarise
 
 
 def judged(**fields) -> dict[str, Goal]:

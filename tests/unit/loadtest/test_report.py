@@ -10,8 +10,9 @@ from loadtest.bench.goals import goals
 from loadtest.bench.load import Closed, Open
 from loadtest.bench.plot import draw
 from loadtest.bench.report import NothingServed, fastest
-from loadtest.bench.stats import summarise
-from loadtest.bench.table import render, render_goals
+from loadtest.bench.table import render
+from loadtest.goal import render_goals
+from loadtest.stats import summarise
 
 
 @pytest.fixture

@@ -4,11 +4,8 @@ import os
 import platform
 import resource
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from loadtest.bench.ort_runs import usable_cores
 
 
 def describe_machine() -> dict[str, Any]:
@@ -17,11 +14,14 @@ def describe_machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": usable_cores(),
         "python": platform.python_version(),
-        "onnxruntime": version("onnxruntime"),
         "kernel": platform.release(),
         "load_before": os.getloadavg()[0],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def allow_open_files(count: int) -> None:

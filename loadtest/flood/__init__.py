@@ -1,0 +1,1 @@
+"""``python -m loadtest overload``: three times what a server can hold, and how it behaves then."""

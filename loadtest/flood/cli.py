@@ -1,0 +1,111 @@
+"""``python -m loadtest overload``."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtest.bench.dialects import NATIVE
+from loadtest.bench.driver import MAX_CONNECTIONS
+from loadtest.bench.load import Target
+from loadtest.bench.processes import NotStarted, stillguard
+from loadtest.flood.run import NothingToFlood, Times, judge_flood, run
+from loadtest.goal import Goal, render_goals, titled
+from loadtest.machine import allow_open_files, describe_machine
+from loadtest.plot import draw
+from loadtest.texts import generate_texts
+
+MISSED, UNUSABLE = 1, 2
+TEXTS = 2_048
+SHIPPED = Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"
+QUICK = Times(saturation_s=1.5, normal_s=2.0, flood_s=3.0, after_s=3.0, settle_s=0.5, drain_s=10.0)
+
+DESCRIPTION = """\
+Find out what a server can hold, then send it three times as much for a minute, at random times and come what may (open
+loop), and judge: goodput, that every request is answered, that none waits beyond its deadline, that memory stays flat, and
+that latency is as before within two seconds after. Writes report.json and report.png, and ends with the report as one line
+of JSON.
+
+Leave the machine alone meanwhile. The server must take requests without a key.
+
+exit code: 0; 1 if one of these was missed, or couldn't be measured; 2 if it couldn't be run
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    full = Times(saturation_s=10.0, normal_s=10.0, flood_s=options.seconds, after_s=10.0, settle_s=2.0, drain_s=15.0)
+    out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-overload-"))
+    out.mkdir(parents=True, exist_ok=True)
+    allow_open_files(2 * MAX_CONNECTIONS)
+    machine = describe_machine()
+    try:
+        with _target(options.url, out) as target:
+            metrics_url = options.metrics_url or f"http://{target.host}:{target.port}/metrics"
+            texts = generate_texts(TEXTS)
+            record = run(target, texts, QUICK if options.quick else full, metrics_url=metrics_url, machine=machine)
+    except (NothingToFlood, NotStarted, ValueError, OSError) as error:
+        print(f"overload: {error}", file=sys.stderr)
+        return UNUSABLE
+    return _tell(record, judge_flood(record), out)
+
+
+def _tell(record: dict[str, Any], goals: list[Goal], out: Path) -> int:
+    is_passed = all(goal.is_met is True for goal in goals)
+    record["gate"] = [{"name": goal.name, "value": goal.value, "limit": goal.limit, "is_met": goal.is_met} for goal in goals]
+    record["is_passed"] = is_passed
+    (out / "report.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draw(record, out / "report.png")
+    header = ("part", "offered/s", "answered/s", "rightly/s", "p50 ms", "p99 ms", "ended in it")
+    print(
+        titled(
+            f"Saturation: {record['saturation_per_s']:.0f} texts/s", header, [_row(*part) for part in record["parts"].items()]
+        )
+    )
+    print(f"\n{render_goals(goals)}\n\nwritten: {out / 'report.json'}, {out / 'report.png'}\n")
+    print(json.dumps(record, allow_nan=False), flush=True)
+    return 0 if is_passed else MISSED
+
+
+def _row(name: str, part: dict[str, Any]) -> tuple[str, ...]:
+    latency = part["latency"]
+    return (
+        name,
+        *(f"{part[rate]:.0f}" for rate in ("offered_per_s", "answered_per_s", "goodput_per_s")),
+        *("" if latency[at] is None else f"{latency[at] * 1e3:.1f}" for at in ("p50_s", "p99_s")),
+        ", ".join(f"{count} × {outcome}" for outcome, count in part["outcomes"].items()),
+    )
+
+
+def _target(url: str | None, out: Path) -> Any:
+    """A context that gives the server: one of its own, or the one at ``url``."""
+    if url is None:
+        return _started(out)
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{url} is no http:// URL")
+    return nullcontext(Target(parts.hostname, parts.port or 80, NATIVE))
+
+
+@contextmanager
+def _started(out: Path) -> Iterator[Target]:
+    with stillguard(SHIPPED, out / "stillguard.log") as (_, target, _):
+        yield target
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest overload", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--url", help="a server that runs already; by default one is started, with the shipped student and no teacher")
+    add("--metrics-url", help="its /metrics; by default on --url")
+    add("--seconds", type=float, default=60.0, metavar="S", help="how long three times the saturation is sent; by default 60")
+    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    add("--quick", action="store_true", help="a few seconds of each part: shows that it works, not how the server behaves")
+    return parser

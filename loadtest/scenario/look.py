@@ -1,0 +1,41 @@
+"""What a server has, seen from outside."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from loadtest.scenario.exchange import CHECK_PATH, MODERATIONS_PATH
+
+_TIMEOUT_S = 10.0
+
+
+class Unusable(ValueError):
+    """There is nothing at that address that could be tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a server has: its paths, and whether it asks for keys."""
+
+    paths: tuple[str, ...]
+    needs_key: bool
+
+
+def look_at(url: str) -> Offered:
+    """What the OpenAPI description says; a server without one is taken to have both formats, and no keys.
+
+    Raises:
+        Unusable: not an HTTP URL, or nobody answers.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unusable(f"{url} is no http:// or https:// URL")
+    try:
+        reply = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=_TIMEOUT_S)
+    except httpx.TransportError as error:
+        raise Unusable(f"{url} doesn't answer: {type(error).__name__}") from None
+    if reply.status_code != httpx.codes.OK:
+        return Offered((CHECK_PATH, MODERATIONS_PATH), needs_key=False)
+    paths = reply.json()["paths"]
+    return Offered(tuple(paths), needs_key="security" in paths.get(CHECK_PATH, {}).get("post", {}))

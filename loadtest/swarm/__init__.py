@@ -1,0 +1,1 @@
+"""``python -m loadtest run``: Locust users, load shapes, the gate, the report."""
