@@ -17,7 +17,8 @@ from server.settings import Settings  # noqa: E402
 SCHEMA = ROOT / "helm" / "stillguard" / "values.schema.json"
 SET_BY_THE_CHART = {
     *("host", "port", "admin_host", "admin_port", "device", "artifact", "policies", "api_keys_file"),
-    *("teacher", "teacher_model", "teacher_api_key_file"),
+    *("artifact_public_key_file", "teacher", "teacher_model", "teacher_api_key_file"),
+    *("feedback_dir", "feedback_hash_key_file"),
 }
 NEEDED_BY_THE_CHART = ["drain_timeout_s", "teacher_timeout_s"]
 KEYWORDS = (

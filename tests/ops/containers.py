@@ -13,6 +13,8 @@ from typing import Any
 from tests.ops.tools import ROOT, need, run, said
 
 BASE = "docker.io/library/python:3.11-slim"
+"""The stand-in of ``.ci/ops/base-image``: it has no digest that the Dockerfile could know."""
+
 CONFINED = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=512m", "--cpus=2"]
 """As a restricted pod runs."""
 
@@ -33,7 +35,7 @@ def build(target: str, scratch: Path) -> str:
     name = f"localhost/stillguard:test-{target}"
     done = run(
         need("buildah"), "bud", "--isolation=chroot", "--pull-never", "--format=docker", "--layers", f"--target={target}",
-        f"--tag={name}", *_certificates(scratch), ROOT, env=_environment(), timeout_s=1800,
+        f"--build-arg=BASE={BASE}", f"--tag={name}", *_certificates(scratch), ROOT, env=_environment(), timeout_s=1800,
     )  # fmt: skip
     assert done.returncode == 0, said(done)[-4000:]
     return name

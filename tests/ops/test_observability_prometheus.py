@@ -12,6 +12,7 @@ from tests.ops.observability_stack import (
     DASHBOARD,
     PATIENCE_S,
     RULES_FILE,
+    SHADOW,
     Prometheus,
     alertmanager,
     curious_policies,
@@ -19,6 +20,7 @@ from tests.ops.observability_stack import (
     http_stub,
     judge,
     prometheus,
+    send_many,
     send_some,
     until,
 )
@@ -53,13 +55,16 @@ def test_every_panel_shows_something_and_a_broken_server_reaches_the_webhook(tmp
     with (
         http_stub(judge) as teacher,
         http_stub(lambda notice: notified.put(notice) or {}) as webhook,
-        guard(tmp_path, "--teacher", teacher, "--teacher-model", "stub", "--policies", policies) as server,
+        guard(tmp_path, "--teacher", teacher, "--teacher-model", "stub", "--policies", policies, *SHADOW) as server,
         alertmanager(tmp_path, webhook) as notifier,
         prometheus(tmp_path, [server.private_url.removeprefix("http://")], rules=rules, alertmanager=notifier) as api,
         httpx.Client(trust_env=False, timeout=PATIENCE_S) as client,
     ):
+        send_many(server.url, client)
         until(lambda: not empty_panels(api, server.url, client), wanted="something in every panel")
         assert api.values("stillguard_ready") == [1]
+        assert api.values("stillguard_shadow_student_ready") == [1]
+        assert api.values("sum(stillguard_shadow_student_disagreements_total)") == [0], "a student differs from itself"
         assert api.values('ALERTS{alertname="StillguardMetricsAbsent"}') == []
 
         server.process.kill()
