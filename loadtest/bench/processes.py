@@ -62,14 +62,16 @@ class Child:
 
 
 @contextlib.contextmanager
-def stillguard(artifact: Path, log: Path, flags: Sequence[str] = ()) -> Iterator[tuple[Child, Target, float]]:
-    """Our server with the default knobs and no teacher, and the seconds from exec to its ready line.
+def stillguard(
+    artifact: Path, log: Path, flags: Sequence[str] = (), *, teacher: str = "none"
+) -> Iterator[tuple[Child, Target, float]]:
+    """Our server with the default knobs, and the seconds from exec to its ready line.
 
     Raises:
         NotStarted: it ended, or said nothing for :data:`START_TIMEOUT_S`.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STILLGUARD_")}
-    command = [sys.executable, "-m", "server", "--port", "0", "--teacher", "none", "--artifact", str(artifact), *flags]
+    command = [sys.executable, "-m", "server", "--port", "0", "--teacher", teacher, "--artifact", str(artifact), *flags]
     with log.open("wb") as stream:
         started = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stream, text=True)

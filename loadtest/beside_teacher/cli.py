@@ -1,0 +1,61 @@
+"""``python -m loadtest teacher``: what a busy teacher costs the texts that have nothing to do with it."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest.bench.processes import NotStarted
+from loadtest.beside_teacher.run import NothingUnsure, measure
+from loadtest.goal import Goal, render_goals, titled
+from loadtest.texts import generate_texts, read_texts
+
+MISSED, UNUSABLE = 1, 2
+TIMES_SLOWER = 2.0
+TEXTS = 2_048
+
+DESCRIPTION = """\
+Send texts that the student is sure of at a steady rate (open loop), first alone and then while other clients keep the
+embedded teacher busy with texts that the student is unsure of. The first ones' 99th percentile may be twice as long then.
+Ends with the report as one line of JSON.
+
+Leave the machine alone meanwhile.
+
+exit code: 0; 1 if it was missed or couldn't be measured; 2 if it couldn't be run
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-teacher-"))
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        texts = read_texts(options.data, TEXTS) if options.data else generate_texts(TEXTS)
+        record = measure(texts, rate_per_s=options.rate, seconds=options.seconds, out=out)
+    except (NotStarted, NothingUnsure, OSError, ValueError) as error:
+        print(f"teacher: {error}", file=sys.stderr)
+        return UNUSABLE
+    (out / "report.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    goal = Goal("p99 beside a busy teacher / without", record["p99_ratio"], TIMES_SLOWER, is_floor=False)
+    rows = [
+        (name, *(f"{record[name]['latency'][at] * 1e3:.1f}" for at in ("p50_s", "p90_s", "p99_s")))
+        for name in ("alone", "beside_teacher")
+    ]
+    print(titled(f"{options.rate:g} sure texts a second", ("", "p50 ms", "p90 ms", "p99 ms"), rows))
+    print(f"\nthe teacher judged {record['judged_per_s']:.1f} texts a second\n\n{render_goals([goal])}\n")
+    print(json.dumps(record), flush=True)
+    return 0 if goal.is_met else MISSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest teacher", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, metavar="PARQUET", help="real texts, from a column `text`; by default generated ones")
+    add("--rate", type=float, default=100.0, metavar="R", help="sure texts a second (default: 100)")
+    add("--seconds", type=float, default=20.0, metavar="S", help="how long each part is measured (default: 20)")
+    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    return parser
