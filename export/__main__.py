@@ -18,8 +18,8 @@ what is proven, in this order: input and output names; dynamic axes; output shap
 AU-PRC within 0.005 of FP32 and 99 % of verdicts as FP32's on the reference set; 99 % of verdicts alike alone and in a batch.
 An export that fails is refused with every failure listed, and nothing is written.
 
-`python -m export score --help` tells how to run a finished artefact over labelled texts, `python -m export sign --help` how
-to sign one.
+verbs on finished artefacts, each with a --help of its own: `score` runs one over labelled texts; `sign` signs it; `reference`
+writes into it what drift is told by; `views` measures what reading in canonical form costs and brings.
 
 exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 """

@@ -9,7 +9,7 @@ VERBS = {
     "worker": ("loadtest.swarm.cli:work", "takes part in a run of another process"),
     "overload": ("loadtest.flood.cli:main", "three times what a server can hold: does it keep its manners?"),
     "teacher": ("loadtest.beside_teacher.cli:main", "what a busy teacher costs the texts that don't need it"),
-    "scenario": ("loadtest.scenario.cli:main", "what run asks, as JSON for k6 and wrk"),
+    "scenario": ("loadtest.scenario.cli:main", "what run asks, as JSON for k6"),
 }
 """Verb → the function that takes its arguments and returns the exit code, and one line for the help."""
 

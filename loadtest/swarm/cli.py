@@ -23,7 +23,7 @@ examples:
   python -m loadtest run --users 64                                             64 clients, each waiting for its answer
   python -m loadtest run --rate 3000 --workers 4                                drive from four processes
   python -m loadtest run --rate 9000 --remote-workers 8 --bind 0.0.0.0:5557     and from other machines, on each of which
-  python -m loadtest worker MASTER:5557                                         is one of these
+  python -m loadtest worker LEADER:5557                                         is one of these
 
 exit code: 0; 1 if a limit was missed, an answer was wrong, or something couldn't be measured; 2 if it couldn't be run
 """
@@ -108,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-error-share", type=float, default=defaults.error_share, metavar="X", help="steady, soak; by default %(default)g")
     add("--min-achieved", type=float, default=defaults.achieved, metavar="X", help="answered/offered; by default %(default)g")
     add("--min-goodput", type=float, metavar="R", help="right answers a second; a ramp's best step; by default not judged")
-    add("--max-growth-bytes", type=float, default=defaults.growth_bytes, metavar="B", help="soak: server's memory; %(default)g")
+    growth_help = f"soak: server's memory; by default {defaults.growth_bytes / 2**20:g} MiB"
+    add("--max-growth-bytes", type=float, default=defaults.growth_bytes, metavar="B", help=growth_help)
     add(
         "--max-recovery-s",
         type=float,

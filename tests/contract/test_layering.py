@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "server/verdict.py": ("server.core",),
     "server/deferred.py": ("server.core",),
     "server/settings.py": ("server.core", "server.settings"),
+    "server/signature.py": ("server.core",),
     "distill": ("distill", "server.core"),
     "export": ("export", "distill", "server.core"),
     "loadtest": ("loadtest",),
