@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -106,17 +106,15 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        try:
+        async with AsyncExitStack() as stops:  # last in, first out, whatever the others raise
+            if tracing is not None:
+                stops.push_async_callback(asyncio.to_thread, tracing.close)
             if feedback is not None:
                 feedback.start()
+                stops.push_async_callback(feedback.close)
+            stops.push_async_callback(service.stop)
             await service.start()
             yield
-        finally:
-            await service.stop()
-            if feedback is not None:
-                await feedback.close()
-            if tracing is not None:
-                await asyncio.to_thread(tracing.close)
 
     app = GuardApp(title="Stillguard", version=version, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
     app.state.service, app.state.metrics = service, metrics
@@ -164,7 +162,7 @@ def _open_tracing(settings: Settings, version: str) -> "Tracing | None":
     try:
         from server.observability.tracing import Tracing  # noqa: PLC0415 (an extra: otel)
     except ModuleNotFoundError:
-        raise ConfigurationError("OpenTelemetry is not installed: pip install 'stillguard[otel]'") from None
+        raise ConfigurationError("OpenTelemetry is not installed: install the extra otel") from None
     return Tracing(settings.otlp_endpoint, share=settings.trace_share, version=version)
 
 
@@ -189,5 +187,5 @@ def _ort_session() -> ModuleType:
     try:
         from server.inference import ort_session  # noqa: PLC0415 (an extra: cpu or gpu)
     except ModuleNotFoundError:
-        raise ConfigurationError("ONNX Runtime is not installed: pip install 'stillguard[cpu]' or 'stillguard[gpu]'") from None
+        raise ConfigurationError("ONNX Runtime is not installed: install the extra cpu or gpu") from None
     return ort_session

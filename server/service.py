@@ -86,7 +86,7 @@ class Service:
             watchers=(self.drift, self.shadow, *watchers),
         )
         self._describe()
-        metrics.shadow.follow(lambda: self.shadow.is_ready)
+        metrics.shadow.follow(is_wanted=lambda: self.shadow.is_wanted, is_ready=lambda: self.shadow.is_ready)
         metrics.drift.follow(self.drift)
         metrics.follow_teacher(lambda: self._teacher.is_ready)
         metrics.follow(
@@ -115,8 +115,7 @@ class Service:
         self._cold = ()
         self.student.batcher.start()
         self._is_started = True
-        if self._settings.shadow_artifact is not None:
-            self.shadow.load_soon(self._settings.shadow_artifact)
+        self.shadow.start(self._settings.shadow_artifact)
 
     async def reload(self, artifact: Path | None = None) -> ArtifactId:
         """Load an artefact and the policies beside what serves, and swap: new requests get the new ones, those under way

@@ -200,15 +200,11 @@ class Settings(BaseSettings):
         0.25, ge=0, le=10, description="Scores within so many log-odds of their block_at are logged as near it; 0: none."
     )
     feedback_max_per_s: Rate = Field(20.0, description="Most verdicts logged per second; more are dropped.")
-    feedback_queue_max_items: Count = Field(1_000, description="Most records that wait for the disk; more are dropped.")
-    feedback_sync_s: Seconds = Field(5.0, description="The longest until the disk surely has a written record, in seconds.")
-    feedback_file_max_bytes: int = Field(64 * 1024**2, ge=1024, description="A file of the log ends at this size, in bytes.")
-    feedback_file_max_age_s: float = Field(3_600.0, gt=0, le=86_400, description="And at this age, in seconds.")
     feedback_max_bytes: int = Field(
-        1024**3, ge=2048, description="Most bytes of all files together; the oldest go first. At least two files' worth."
+        1024**3, ge=16 * 1024, description="Most bytes of all the log's files together; the oldest go first."
     )
     feedback_max_age_s: float = Field(
-        30 * 86_400.0, gt=0, le=3_650 * 86_400.0, description="How long a record is kept at most, in seconds."
+        30 * 86_400.0, ge=3_600, le=3_650 * 86_400.0, description="How long a record is kept at most, in seconds."
     )
     feedback_recall_max_items: Count = Field(
         50_000, description="Of how many requests the verdicts are remembered, for corrections; about 0.4 kB each."
@@ -248,14 +244,6 @@ class Settings(BaseSettings):
     def _a_whole_request_can_be_encoded(self) -> "Settings":
         if self.encode_max_chars < self.max_request_chars:
             raise ValueError("--encode-max-chars must be at least --max-request-chars")
-        return self
-
-    @model_validator(mode="after")
-    def _the_feedback_log_can_rotate(self) -> "Settings":
-        if self.feedback_max_bytes < 2 * self.feedback_file_max_bytes:
-            raise ValueError("--feedback-max-bytes must be at least twice --feedback-file-max-bytes")
-        if self.feedback_max_age_s < self.feedback_file_max_age_s:
-            raise ValueError("--feedback-max-age-s must be at least --feedback-file-max-age-s")
         return self
 
     @property

@@ -91,7 +91,9 @@ class ShadowStudent:
         self._waiting_chars = 0
         self._working: asyncio.Task[None] | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._is_open = False
+        self.is_wanted = False
+        """One was configured or asked for, and not taken away since; not that it could be loaded."""
 
     @property
     def artifact(self) -> ArtifactId | None:
@@ -102,21 +104,25 @@ class ShadowStudent:
         """There is one, and its session serves."""
         return self._student is not None and self._student.batcher.is_alive
 
+    def start(self, folder: Path | None) -> None:
+        """From now on it can be loaded; begin with the artefact in ``folder``, if any. What comes of that is in the log and the
+        metrics."""
+        self._is_open = True
+        self.is_wanted = folder is not None
+        if folder is not None:
+            self._begin(folder).add_done_callback(lambda task: task.cancelled() or task.exception())
+
     async def load(self, folder: Path | None) -> ArtifactId | None:
         """Load another shadow beside the one that there is, and take its place; with None there is none from then on. If
         anything fails the old one stays. A caller that is cancelled doesn't stop it.
 
         Raises:
             ReloadInProgress: another shadow is being loaded.
-            ShuttingDown: closed.
+            ShuttingDown: not started, or closed.
             ConfigurationError: why the artefact can't be used.
         """
         await asyncio.shield(self._begin(folder))
         return self.artifact
-
-    def load_soon(self, folder: Path) -> None:
-        """:meth:`load` for whoever doesn't wait: what came of it is in the log and the metrics."""
-        self._begin(folder).add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def checked(self, request: Checked) -> None:
         if self._student is None:
@@ -129,7 +135,7 @@ class ShadowStudent:
 
     async def close(self) -> None:
         """Give up what waits and what is under way, and release everything."""
-        self._is_closed = True
+        self._is_open = False
         self._clear()
         tasks = [task for task in (self._working, self._loading) if task is not None]
         for task in tasks:
@@ -139,8 +145,8 @@ class ShadowStudent:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, folder: Path | None) -> asyncio.Task[None]:
-        if self._is_closed:
-            raise ShuttingDown("the server is stopping")
+        if not self._is_open:
+            raise ShuttingDown("the server is starting or stopping")
         if self._loading is not None:
             raise ReloadInProgress("another shadow student is being loaded")
         self._loading = asyncio.create_task(self._exchange(folder), name="load shadow")
@@ -171,6 +177,7 @@ class ShadowStudent:
 
     async def _swap(self, student: Student | None) -> None:
         old, self._student = self._student, student
+        self.is_wanted = student is not None
         self._observer.describe(self.artifact)
         if student is None:
             self._clear()

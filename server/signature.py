@@ -33,7 +33,7 @@ def load_authenticate(path: Path | None) -> Authenticate | None:
         from nacl.exceptions import BadSignatureError  # noqa: PLC0415 (an extra: signing)
         from nacl.signing import VerifyKey  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigurationError("PyNaCl is not installed: pip install 'stillguard[signing]'") from None
+        raise ConfigurationError("PyNaCl is not installed: install the extra signing") from None
     keys = [VerifyKey(key) for key in _read_keys(path)]
 
     def is_signed(content: bytes, signature: bytes) -> bool:

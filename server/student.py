@@ -64,7 +64,7 @@ class Student:
             self._unheld.set()
 
     async def retire(self, timeout_s: float) -> bool:
-        """Once no new request gets this student: wait for those that hold it, then end its sessions.
+        """Once no new request gets this student: wait for those that hold it, then end its sessions; at once if cancelled.
 
         Returns:
             True if everyone got an answer or error of their own within ``timeout_s``; otherwise the rest got ShuttingDown.
@@ -74,7 +74,8 @@ class Student:
                 while self._holders:
                     self._unheld.clear()
                     await self._unheld.wait()
+            return await self.batcher.drain(timeout_s)
         except TimeoutError:
-            self.batcher.close()
             return False
-        return await self.batcher.drain(timeout_s)
+        finally:
+            self.batcher.close()

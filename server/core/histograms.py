@@ -67,6 +67,8 @@ class ScoreHistograms:
     artifact_hash: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.artifact_hash, str | None):
+            raise ConfigurationError("the artifact_hash of histograms is not a string")
         if set(self.scores) != set(CATEGORIES):
             raise ConfigurationError(f"histograms are of {sorted(self.scores)}, not of {list(CATEGORIES)}")
         for category, counts in self.scores.items():

@@ -14,9 +14,8 @@ import hashlib
 import hmac
 import math
 import re
-import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,7 @@ from typing import Annotated
 import msgspec
 
 from server.core.errors import ConfigurationError
+from server.core.token_bucket import TokenBucket
 from server.doors.errors import RateLimited, Unauthorized
 from server.doors.wire import explain
 
@@ -37,27 +37,6 @@ class KeyEntry(msgspec.Struct, forbid_unknown_fields=True):
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
     requests_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
-
-
-class TokenBucket:
-    """Lets ``rate_per_s`` requests pass on average, and ``burst`` at once after a pause."""
-
-    def __init__(self, rate_per_s: float, burst: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate_per_s
-        self._burst = float(burst)
-        self._clock = clock
-        self._tokens = float(burst)
-        self._at = clock()
-
-    def take(self) -> float:
-        """0 if the request may pass, else the seconds until one may."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
 
 
 @dataclass(frozen=True, slots=True)

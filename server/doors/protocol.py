@@ -37,7 +37,8 @@ def guard_protocol(*, read_timeout_s: float, max_head_bytes: int) -> Callable[..
 
 
 class OneWrite:
-    """A transport on which an answer's head, the only write that ends in an empty line, goes out with what follows it."""
+    """A transport on which an answer's head, the only write that ends in an empty line, goes out with what follows it, or at
+    :meth:`flush`: an answer to HEAD has nothing to follow."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -59,9 +60,12 @@ class OneWrite:
             head, self._head = self._head, b""
             self._transport.write(head + data)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         if self._head:
             self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
         self._transport.close()
 
 
@@ -127,6 +131,7 @@ class GuardProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.transport.flush()
         super().on_response_complete()
         if self._in_head or self._in_body:
             self._unset_keepalive_if_required()

@@ -135,10 +135,12 @@ class FolderFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
+        self._is_locked = False
 
     def lock(self) -> None:
         """Raises BlockingIOError if another process holds it."""
         fcntl.flock(self._open, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._is_locked = True
 
     def append(self, data: bytes) -> None:
         left = memoryview(data)
@@ -158,7 +160,8 @@ class FolderFile:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
-                if os.fstat(descriptor).st_size == 0:  # a full disk takes a name and nothing more, at every try
+                # A full disk takes a name and nothing more, at every try; without the lock it is another server's file.
+                if self._is_locked and os.fstat(descriptor).st_size == 0:
                     self._path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -44,7 +44,7 @@ class Intake:
         return True
 
     def close(self) -> None:
-        """Take no more; what waits can still be had. On the event loop."""
+        """Take no more; what waits can still be had. Not while something is being offered."""
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)

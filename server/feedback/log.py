@@ -10,10 +10,11 @@ from server.check import Checked
 from server.core.errors import QueueFull
 from server.core.feedback import Correction, FeedbackRecord, Reason, TeacherOpinion, VerdictRecord
 from server.core.taxonomy import Category
+from server.core.token_bucket import TokenBucket
 from server.feedback.intake import Draft, Intake
 from server.feedback.observer import CorrectionKind, FeedbackObserver, LabelKind
 from server.feedback.recall import Given, Recall
-from server.feedback.sampling import RateCap, Sampler
+from server.feedback.sampling import Sampler
 from server.feedback.writer import Writer
 from server.observability.logging import describe_exception
 
@@ -32,6 +33,7 @@ class FeedbackLog:
     never waits for the disk.
 
     Args:
+        cap: how many verdicts may be logged.
         teacher: identity of the teacher that answers escalations.
         keeps_text: a correction may bring its text and a note.
     """
@@ -40,7 +42,7 @@ class FeedbackLog:
         self,
         *,
         sampler: Sampler,
-        cap: RateCap,
+        cap: TokenBucket,
         recall: Recall,
         intake: Intake,
         writer: Writer,
@@ -128,7 +130,7 @@ class FeedbackLog:
         return True
 
     def _keep(self, request: Checked, request_id: str, index: int, reasons: tuple[Reason, ...]) -> None:
-        if not self._cap.lets_pass():
+        if self._cap.take():
             self._observer.record_dropped("rate")
             return
         answer, opinion, text = request.answer, request.opinions[index], request.texts[index]

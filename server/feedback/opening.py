@@ -2,20 +2,30 @@
 
 import logging
 
+from server.core.token_bucket import TokenBucket
 from server.feedback.disk import FolderDisk
 from server.feedback.intake import Intake
 from server.feedback.log import FeedbackLog
 from server.feedback.observer import FeedbackObserver
 from server.feedback.recall import Recall
 from server.feedback.rotation import FileLimits, RotatingLog
-from server.feedback.sampling import RateCap, Sampler
+from server.feedback.sampling import Sampler
 from server.feedback.writer import Writer
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+QUEUE_MAX_ITEMS = 1_000
 QUEUE_MAX_CHARS = 4_000_000
-"""Most characters of text that wait for the writer, whatever their number."""
+"""What waits for the writer at most: fifty seconds of records at the usual rate, and some megabytes."""
+
+SYNC_S = 5.0
+"""What a power failure may cost; more often would only cost the disk."""
+
+FILE_MAX_BYTES = 64 * 1024**2
+FILE_MAX_AGE_S = 3_600.0
+MIN_FILES = 8
+"""A full log has so many or more: the oldest goes whole, and takes no larger part of it along."""
 
 
 def open_feedback_log(settings: Settings, observer: FeedbackObserver, *, teacher: str) -> FeedbackLog | None:
@@ -36,10 +46,10 @@ def open_feedback_log(settings: Settings, observer: FeedbackObserver, *, teacher
         disk.prepare()
     except OSError as error:
         logger.warning("the feedback folder can't be used yet", extra={"reason": error.strerror})
-    intake = Intake(max_items=settings.feedback_queue_max_items, max_chars=QUEUE_MAX_CHARS)
+    intake = Intake(max_items=QUEUE_MAX_ITEMS, max_chars=QUEUE_MAX_CHARS)
     limits = FileLimits(
-        file_max_bytes=settings.feedback_file_max_bytes,
-        file_max_age_s=settings.feedback_file_max_age_s,
+        file_max_bytes=min(FILE_MAX_BYTES, settings.feedback_max_bytes // MIN_FILES),
+        file_max_age_s=FILE_MAX_AGE_S,
         max_bytes=settings.feedback_max_bytes,
         max_age_s=settings.feedback_max_age_s,
     )
@@ -48,12 +58,12 @@ def open_feedback_log(settings: Settings, observer: FeedbackObserver, *, teacher
         disk,
         RotatingLog(disk, limits),
         keep_text=settings.feedback_keep_text,
-        sync_s=settings.feedback_sync_s,
+        sync_s=SYNC_S,
         observer=observer,
     )
     return FeedbackLog(
         sampler=Sampler(share=settings.feedback_sample_share, near_log_odds=settings.feedback_near_log_odds),
-        cap=RateCap(settings.feedback_max_per_s),
+        cap=TokenBucket(settings.feedback_max_per_s, max(1.0, settings.feedback_max_per_s)),
         recall=Recall(max_items=settings.feedback_recall_max_items, ttl_s=settings.feedback_recall_s),
         intake=intake,
         writer=writer,

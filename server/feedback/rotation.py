@@ -112,4 +112,7 @@ class RotatingLog:
 def begun_at(info: FileInfo) -> float:
     """When a file was begun, in seconds since the epoch; 0 for a name that isn't of ours, which makes it the oldest."""
     match = _STEM.fullmatch(info.stem)
-    return datetime.strptime(match[1], _BEGUN).replace(tzinfo=UTC).timestamp() if match else 0.0
+    try:
+        return datetime.strptime(match[1], _BEGUN).replace(tzinfo=UTC).timestamp() if match else 0.0
+    except ValueError:  # digits that are no date
+        return 0.0

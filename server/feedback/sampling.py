@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 
 from server.cascade import Opinion, disagreements
@@ -64,23 +63,3 @@ def near_zones(policy: Policy, log_odds: float) -> Sequence[Zone]:
         yes, no = rule.block_at, 1 - rule.block_at
         zones.append((category, yes / (yes + no * ratio), yes * ratio / (yes * ratio + no)))
     return tuple(zones)
-
-
-class RateCap:
-    """Lets ``per_s`` a second pass on average, and one second's worth, 1 at least, at once."""
-
-    def __init__(self, per_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._capacity = max(1.0, per_s)
-        self._level = self._capacity
-        self._clock = clock
-        self._at = clock()
-
-    def lets_pass(self) -> bool:
-        now = self._clock()
-        self._level = min(self._capacity, self._level + (now - self._at) * self._per_s)
-        self._at = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True

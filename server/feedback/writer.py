@@ -1,6 +1,5 @@
 """The thread that writes the feedback log. Whatever the disk does, nobody but this thread waits for it."""
 
-import contextlib
 import logging
 import threading
 import time
@@ -65,8 +64,8 @@ class Writer:
 
     def close(self, timeout_s: float) -> bool:
         """Write what waits, if the disk lets it, and end. False if the thread is still busy after ``timeout_s``."""
-        self._closing.set()
         self._intake.close()
+        self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -118,7 +117,7 @@ class Writer:
             return
         try:
             self._log.append(line)
-        except OSError:
+        except Exception:
             if self._again is draft:  # it may be its own fault, and the others wait
                 self._observer.record_dropped("disk")
             self._again = None if self._again is draft else draft
@@ -160,9 +159,8 @@ class Writer:
     def _drop_all(self) -> None:
         if self._again is not None:
             self._observer.record_dropped("disk")
-        with contextlib.suppress(TimeoutError):
-            while self._intake.take(0) is not None:
-                self._observer.record_dropped("disk")
+        while self._intake.take(None) is not None:  # it is closed, so this ends
+            self._observer.record_dropped("disk")
 
     def _say_down(self, error: Exception) -> None:
         if not self._is_said_down:

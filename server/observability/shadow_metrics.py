@@ -1,5 +1,6 @@
 """The series about the shadow student; part of :class:`server.observability.metrics.Metrics`."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import get_args
 
@@ -33,16 +34,18 @@ class ShadowMetrics:
             for direction in get_args(ShadowStudentDirection)
         }
         self._ready = Gauge(
-            "stillguard_shadow_student_ready", "1 while a shadow student is loaded and serves, else 0.", registry=registry
+            "stillguard_shadow_student_ready",
+            "1 while a shadow student is loaded and serves, 0 while one is wanted and none does, NaN while none is wanted.",
+            registry=registry,
         )
         self._info = Info(
             "stillguard_shadow_student", "The shadow student's artefact; empty labels while there is none.", registry=registry
         )
         self.describe(None)
 
-    def follow(self, is_ready: Callable[[], bool]) -> None:
+    def follow(self, *, is_wanted: Callable[[], bool], is_ready: Callable[[], bool]) -> None:
         """Let ``stillguard_shadow_student_ready`` follow the shadow, read at each scrape; called once, before traffic."""
-        self._ready.set_function(lambda: float(is_ready()))
+        self._ready.set_function(lambda: float(is_ready()) if is_wanted() else math.nan)
 
     def text_done(
         self, outcome: ShadowStudentOutcome, disagreements: Mapping[Category, ShadowStudentDirection] | None = None

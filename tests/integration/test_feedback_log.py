@@ -212,9 +212,22 @@ async def test_a_correction_needs_the_key_that_a_check_needs(open_logging, folde
     assert set(schema["components"]["schemas"]["Labels"]["properties"]) >= {"hate", "self_harm"}
 
 
+class StubbornTeacher(FakeTeacher):
+    async def close(self) -> None:
+        raise RuntimeError("its child doesn't end")
+
+
+async def test_a_stop_that_fails_elsewhere_still_writes_what_waits(open_logging, folder):
+    with pytest.raises(RuntimeError, match="doesn't end"):
+        async with open_logging(teacher=StubbornTeacher({}), feedback_sample_share=1.0) as client:
+            reply = await check(client, "plain")
+    assert [record.id for record in records(folder)] == [reply["id"]]
+    assert [path.name.endswith(SEALED) for path in log_files(folder)] == [True]
+
+
 async def test_under_concurrent_load_each_record_is_whole_and_there_once(open_logging, folder):
     async with open_logging(
-        keep_text=True, feedback_sample_share=1.0, feedback_max_per_s=10_000, feedback_file_max_bytes=20_000
+        keep_text=True, feedback_sample_share=1.0, feedback_max_per_s=10_000, feedback_max_bytes=320_000
     ) as client:
         replies = await asyncio.gather(*(check(client, f"text {number} a", f"text {number} b") for number in range(100)))
     found = records(folder)
@@ -224,19 +237,17 @@ async def test_under_concurrent_load_each_record_is_whole_and_there_once(open_lo
     texts = {record.id: record.text for record in found if record.index == 1}
     assert texts == {reply["id"]: f"text {number} b" for number, reply in enumerate(replies)}
     files = log_files(folder)
-    assert len(files) > 5
-    assert all(path.name.endswith(SEALED) and path.stat().st_size <= 20_000 for path in files)
+    assert len(files) >= 3
+    assert all(path.name.endswith(SEALED) and path.stat().st_size <= 40_000 for path in files)
 
 
 async def test_the_log_stays_within_its_bound_and_keeps_the_newest(open_logging, folder):
-    async with open_logging(
-        feedback_sample_share=1.0, feedback_max_per_s=10_000, feedback_file_max_bytes=5_000, feedback_max_bytes=20_000
-    ) as client:
+    async with open_logging(feedback_sample_share=1.0, feedback_max_per_s=10_000, feedback_max_bytes=40_000) as client:
         replies = [await check(client, f"text {number}") for number in range(60)]
     ids = [record.id for record in records(folder)]
     assert 10 < len(ids) < 60
     assert ids == [reply["id"] for reply in replies][-len(ids) :]
-    assert sum(path.stat().st_size for path in log_files(folder)) <= 20_000
+    assert sum(path.stat().st_size for path in log_files(folder)) <= 40_000
 
 
 @pytest.mark.parametrize(("mode", "status"), [(0o755, "chmod 700"), (0o700, None)])

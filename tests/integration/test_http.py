@@ -192,6 +192,16 @@ async def test_other_methods_are_refused_and_told_which_is_right(open_server, me
     assert body == b"" if method == b"HEAD" else code_of(body) == "method_not_allowed"
 
 
+async def test_an_answer_without_a_body_comes_too_and_the_connection_lives_on(open_server):
+    wire = await (await open_server())()
+    await wire.send(b"HEAD /livez HTTP/1.1\r\nHost: guard\r\n\r\n")
+    async with asyncio.timeout(60):
+        head = await wire.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    await wire.send(post())
+    assert (await wire.reply())[0] == 200
+
+
 async def test_many_silent_connections_keep_nobody_out(open_server):
     connect = await open_server()
     silent = [await connect() for _ in range(500)]

@@ -33,12 +33,14 @@ class Noted:
     def __init__(self) -> None:
         self.done: asyncio.Queue = asyncio.Queue()
         self.described: list[ArtifactId | None] = []
+        self.has_changed = asyncio.Event()
 
     def text_done(self, outcome, disagreements=None) -> None:
         self.done.put_nowait((outcome, disagreements))
 
     def describe(self, artifact) -> None:
         self.described.append(artifact)
+        self.has_changed.set()
 
     async def next(self):
         async with asyncio.timeout(60):
@@ -99,6 +101,7 @@ async def make_stage():
 
     def make(**options) -> Stage:
         stages.append(Stage(**options))
+        stages[-1].shadow.start(None)
         return stages[-1]
 
     yield make
@@ -250,6 +253,31 @@ async def test_one_at_a_time_is_loaded(make_stage):
     with pytest.raises(ReloadInProgress):
         await stage.shadow.load(Path("/models/later"))
     assert (await first).version == "next"
+
+
+async def test_before_the_start_nothing_is_loaded_and_the_configured_one_comes_with_it():
+    stage = Stage()
+    with pytest.raises(ShuttingDown):
+        await stage.shadow.load(Path("/models/early"))
+    stage.shadow.start(FOLDER)
+    async with asyncio.timeout(60):
+        await stage.noted.has_changed.wait()
+    assert stage.shadow.is_ready
+    assert (stage.asked, stage.shadow.artifact.version) == ([FOLDER], "next")
+    await stage.shadow.close()
+
+
+async def test_closed_while_another_takes_its_place_both_end(stage):
+    stage.gate.clear()
+    stage.check("hate")
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(stage.entered.wait)
+        stage.noted.has_changed.clear()
+        loading = asyncio.create_task(stage.shadow.load(Path("/models/later")))
+        await stage.noted.has_changed.wait()
+        await stage.shadow.close()
+    await asyncio.gather(loading, return_exceptions=True)
+    assert [batcher.is_alive for batcher in stage.batchers] == [False, False]
 
 
 async def test_closed_in_the_middle_of_a_text_it_ends(make_stage):

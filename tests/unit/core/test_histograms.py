@@ -70,6 +70,7 @@ def test_json_is_read_as_it_was_written():
         ({"scores": dict.fromkeys(CATEGORIES, (-1, 8, *[0] * 14))}, "is not 16 counts"),
         ({"scores": dict.fromkeys(CATEGORIES, (7.0, *[0] * 15))}, "is not 16 counts"),
         ({"scores": 3}, "malformed"),
+        ({"artifact_hash": ["a"]}, "not a string"),
     ],
 )
 def test_what_is_not_histograms_is_refused(change, complaint):

@@ -26,7 +26,7 @@ def written(*steps):
     wire = Wire()
     transport = OneWrite(wire)
     for step in steps:
-        transport.close() if step == "close" else transport.write(step)
+        getattr(transport, step)() if isinstance(step, str) else transport.write(step)
     return wire.writes
 
 
@@ -34,9 +34,10 @@ def test_a_head_leaves_with_its_body():
     assert written(HEAD, b"{}", HEAD, b"[]") == [HEAD + b"{}", HEAD + b"[]"]
 
 
-def test_a_head_without_a_body_leaves_when_the_body_is_said_to_be_empty_or_the_connection_ends():
+def test_a_head_without_a_body_leaves_when_the_body_is_said_to_be_empty_or_the_answer_or_the_connection_ends():
     assert written(HEAD, b"") == [HEAD]
     assert written(HEAD, "close") == [HEAD, "closed"]
+    assert written(HEAD, "flush", "flush", HEAD, b"{}", "flush") == [HEAD, HEAD + b"{}"]
 
 
 def test_a_streamed_body_is_not_held_back_though_a_piece_ends_in_an_empty_line():

@@ -100,6 +100,16 @@ def test_a_file_is_sealed_for_its_server_only_once_that_is_dead(folder):
     assert not (folder / f"{STEM}{OPEN}").exists()
 
 
+def test_a_file_that_another_server_has_just_begun_is_left_alone(folder):
+    disk = FolderDisk(folder, hash_key_file=None)
+    disk.prepare()
+    begun = disk.create(STEM)
+    FolderDisk(folder, hash_key_file=None).seal_left_behind()
+    begun.append(b"its first line\n")
+    begun.seal()
+    assert (folder / f"{STEM}{SEALED}").read_bytes() == b"its first line\n"
+
+
 def test_an_empty_file_that_is_given_up_leaves_no_trace(folder):
     disk = FolderDisk(folder, hash_key_file=None)
     disk.prepare()

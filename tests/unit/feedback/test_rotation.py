@@ -111,3 +111,4 @@ def test_after_a_failure_the_next_line_begins_a_file():
 def test_a_name_that_is_not_of_ours_is_the_oldest():
     assert begun_at(FileInfo("feedback-20261122T140000.500000Z-12", 0, True)) == 1795356000.5
     assert begun_at(FileInfo("feedback-from-elsewhere", 0, True)) == 0
+    assert begun_at(FileInfo("feedback-20261332T140000.500000Z-12", 0, True)) == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server.cascade import Opinion
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
 from server.core.types import Escalation
-from server.feedback.sampling import RateCap, Sampler, near_zones
+from server.feedback.sampling import Sampler, near_zones
 from tests.steady import steady_policy
 
 POLICY = steady_policy()
@@ -73,28 +73,3 @@ def test_a_zone_reaches_as_far_in_log_odds_on_both_sides(block_at, log_odds):
     if 0.001 < block_at < 0.999:
         middle = math.log(block_at / (1 - block_at))
         assert math.log(low / (1 - low)) == pytest.approx(middle - log_odds, abs=1e-6)
-
-
-@given(steps=st.lists(st.floats(0, 3), max_size=60), per_s=st.floats(0.1, 50))
-def test_the_cap_holds_over_every_stretch(steps, per_s):
-    now = 0.0
-    cap = RateCap(per_s, clock=lambda: now)
-    passed = []
-    for step in steps:
-        now += step
-        if cap.lets_pass():
-            passed.append(now)
-    for first in range(len(passed)):
-        for last in range(first, len(passed)):
-            stretch = passed[last] - passed[first]
-            assert last - first + 1 <= max(1.0, per_s) + stretch * per_s + 1e-6
-
-
-def test_the_cap_lets_the_rate_pass():
-    now = 0.0
-    cap = RateCap(10, clock=lambda: now)
-    passed = 0
-    for _ in range(1000):
-        now += 0.05
-        passed += cap.lets_pass()
-    assert 500 <= passed <= 511

@@ -11,13 +11,14 @@ from server.check import Checked
 from server.core.errors import QueueFull
 from server.core.feedback import TeacherOpinion
 from server.core.taxonomy import CATEGORIES
+from server.core.token_bucket import TokenBucket
 from server.core.types import ArtifactId, CheckAnswer, Escalation, Text, Timings
 from server.feedback.fake import FakeDisk
 from server.feedback.intake import Intake
 from server.feedback.log import FeedbackLog
 from server.feedback.recall import Recall
 from server.feedback.rotation import FileLimits, RotatingLog
-from server.feedback.sampling import RateCap, Sampler
+from server.feedback.sampling import Sampler
 from server.feedback.writer import Writer
 from tests.steady import steady_policy
 from tests.unit.feedback.recording import Recording
@@ -37,7 +38,7 @@ class World:
         self.writer = Writer(self.intake, disk, RotatingLog(disk, LIMITS), keep_text=True, sync_s=60, observer=self.recording)
         self.log = FeedbackLog(
             sampler=Sampler(share=share, near_log_odds=0.25),
-            cap=RateCap(per_s, clock=lambda: 0.0),
+            cap=TokenBucket(per_s, per_s, clock=lambda: 0.0),
             recall=Recall(max_items=10, ttl_s=60),
             intake=self.intake,
             writer=self.writer,

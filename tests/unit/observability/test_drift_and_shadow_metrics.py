@@ -78,11 +78,14 @@ def test_what_the_shadow_finds_is_counted_in_both_directions(registry):
 
 def test_the_shadow_says_what_it_is_and_whether_it_serves(registry):
     metrics = ShadowMetrics(registry)
-    is_ready = False
-    metrics.follow(lambda: is_ready)
+    is_wanted = is_ready = False
+    metrics.follow(is_wanted=lambda: is_wanted, is_ready=lambda: is_ready)
     nobody = {"artifact_version": "", "artifact_hash": "", "precision": ""}
     value = registry.get_sample_value
-    assert (value("stillguard_shadow_student_ready"), value("stillguard_shadow_student_info", nobody)) == (0, 1)
+    assert math.isnan(value("stillguard_shadow_student_ready"))
+    assert value("stillguard_shadow_student_info", nobody) == 1
+    is_wanted = True
+    assert value("stillguard_shadow_student_ready") == 0
     metrics.describe(ArtifactId("v2", "ab", "int8"))
     is_ready = True
     assert value("stillguard_shadow_student_ready") == 1
