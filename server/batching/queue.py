@@ -112,14 +112,19 @@ class BoundedQueue:
         return self._closed.wait(timeout_s)
 
     def record_service(self, *, tokens: int, infer_s: float, sessions: int) -> None:
-        """Note how fast a batch went while ``sessions`` sessions served, for the advice to those who are shed."""
-        rate = sessions * tokens / max(infer_s, 1e-6)
+        """Note how fast a batch went while ``sessions`` sessions served, to tell who would wait for how long.
+
+        What the call itself cost counts as done too: a trickle of short texts, each alone in its call, says little of how
+        fast a full queue goes.
+        """
+        rate = sessions * (tokens + self._limits.call_cost_tokens) / max(infer_s, 1e-6)
         with self._changed:
             before = rate if self._tokens_per_s is None else self._tokens_per_s
             self._tokens_per_s = before + _RATE_SMOOTHING * (rate - before)
 
     def _check_wait(self, request: Request) -> None:
-        """What is ahead of a request is about what belongs to requests of its size and below: larger ones give way."""
+        """Counts as ahead what belongs to requests of the same size and below. Larger ones give way, unless they came long ago:
+        those are left out, in favour of letting in."""
         if self._tokens_per_s is None:
             return
         wait_s = sum(self._tokens_by_size[: _size(request) + 1]) / self._tokens_per_s

@@ -49,18 +49,18 @@ def test_what_could_never_fit_is_too_large_rather_than_shed(request_of, costs):
 def test_what_would_wait_too_long_is_shed(request_of):
     queue = BoundedQueue(BatchLimits(max_queue_wait_s=2.0))
     queue.put_all(request_of(2_500))  # before anything is known of the rate, everybody is let in
-    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    queue.record_service(tokens=990, infer_s=1.0, sessions=1)
     with pytest.raises(QueueFull) as caught:
         queue.put_all(request_of(2_500))
     assert caught.value.retry_after_s == 3
-    queue.record_service(tokens=11_000, infer_s=1.0, sessions=1)  # the rate is 2,000 now
+    queue.record_service(tokens=10_990, infer_s=1.0, sessions=1)  # the rate is 2,000 now
     queue.put_all(request_of(2_500))
 
 
 def test_what_would_wait_beyond_its_own_deadline_is_shed_at_once(request_of):
     queue = BoundedQueue(BatchLimits(max_queue_wait_s=60.0))
     queue.put_all(request_of(1_000))
-    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    queue.record_service(tokens=990, infer_s=1.0, sessions=1)
     with pytest.raises(QueueFull):
         queue.put_all(request_of(1_000, left_s=0.9))
     queue.put_all(request_of(1_000, left_s=30.0))
@@ -70,7 +70,7 @@ def test_a_long_request_keeps_no_short_one_out_since_it_gives_way(request_of):
     queue = BoundedQueue(BatchLimits(max_queue_wait_s=1.0))
     long = request_of(*[256] * 40)
     queue.put_all(long)
-    queue.record_service(tokens=1_000, infer_s=1.0, sessions=1)
+    queue.record_service(tokens=990, infer_s=1.0, sessions=1)
     short = request_of(20)
     queue.put_all(short)
     assert queue.take() == short.items
@@ -90,12 +90,12 @@ def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
         return caught.value.retry_after_s
 
     assert retry_after_s() == 1
-    queue.record_service(tokens=20, infer_s=2.0, sessions=1)
+    queue.record_service(tokens=10, infer_s=2.0, sessions=1)
     assert retry_after_s() == 6
-    queue.record_service(tokens=60, infer_s=1.0, sessions=2)  # the rate moves a tenth of the way, from 10 to 21
+    queue.record_service(tokens=50, infer_s=1.0, sessions=2)  # the rate moves a tenth of the way, from 10 to 21
     assert retry_after_s() == 3
     for _ in range(200):
-        queue.record_service(tokens=1, infer_s=10.0, sessions=1)
+        queue.record_service(tokens=1, infer_s=100.0, sessions=1)
     assert retry_after_s() == MAX_RETRY_AFTER_S
 
 
