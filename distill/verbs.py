@@ -83,20 +83,22 @@ def train(arguments: Namespace) -> dict[str, Any]:
     extra = load_extra(arguments.extra, store, repeats=arguments.extra_repeats)
     rows += extra.rows
     calibration = load_calibration(arguments.teacher) if arguments.teacher else None
-    signals = hear_extra(align_signals(rows, store, calibration, dimensions=settings.feature_dimensions), extra)
+    of_teacher = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    signals = hear_extra(of_teacher, extra)
     dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
     sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
+    earlier = _earlier(settings.start_from)
     provenance = {
-        "base": settings.base,
+        "base": earlier[0]["base"] if earlier else settings.base,
         "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
         "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
         "data": sources,
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
-        "rows_with_signals": int((~np.isnan(signals.logits[:, 0])).sum()),
+        "rows_with_signals": int((~np.isnan(of_teacher.logits[:, 0])).sum()),
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
-        "earlier": _earlier(settings.start_from),
+        "earlier": earlier,
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
         "dev": figures,
     }

@@ -37,12 +37,13 @@ def model_card(
     Args:
         proof: the ladder's figures by name.
         report: ``distill.metrics.evaluate`` on ``split``; None for an uncalibrated export.
-        provenance: the checkpoint's ``provenance.json``; any of ``base, teacher, data, licences, settings`` may be absent.
+        provenance: the checkpoint's ``provenance.json``; any of ``base, teacher, data, licences, extra, settings, earlier`` may
+            be absent.
     """
     parts = [
         f"# Stillguard student {version} ({precision})\n",
         f"{precision.upper()} ONNX, {size_bytes / 1e6:.1f} MB, windows of up to {max_tokens} tokens. "
-        f"Base: {provenance.get('base', 'unknown')}. Teacher: {provenance.get('teacher') or 'none'}.\n",
+        f"Base: {provenance.get('base', 'unknown')}. Teacher: {_teachers(provenance)}.\n",
         _USE,
         _quality(report, split, policy),
         "## Against FP32\n\nMeasured at export, each graph calibrated on its own logits.\n",
@@ -72,17 +73,40 @@ def _quality(report: Mapping[str, Any] | None, split: str, policy: Policy) -> st
     )
 
 
+def _runs(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The trainings that made the student, the first one first."""
+    return [*provenance.get("earlier", ()), provenance]
+
+
+def _teachers(provenance: Mapping[str, Any]) -> str:
+    """Of any of its trainings: what a student learnt from one, it goes on with."""
+    return ", ".join(dict.fromkeys(run["teacher"] for run in _runs(provenance) if run.get("teacher"))) or "none"
+
+
 def _training(provenance: Mapping[str, Any]) -> str:
+    runs = _runs(provenance)
+    if len(runs) == 1:
+        return "\n".join(["## Training\n", *_run(provenance)])
+    parts = ["## Training\n", f"{len(runs)} runs, each from where the one before it ended.\n"]
+    for number, run in enumerate(runs, 1):
+        parts += [f"### Run {number}\n", *_run(run)]
+    return "\n".join(parts)
+
+
+def _run(provenance: Mapping[str, Any]) -> list[str]:
     data, licences = provenance.get("data") or {}, provenance.get("licences") or {}
-    parts = ["## Training\n"]
+    extra = provenance.get("extra") or {}
+    parts = []
     if data:
         columns = ("data set", "rows", "licence")
         parts.append(_table(columns, [(name, str(rows), licences.get(name, "see source")) for name, rows in data.items()]))
     else:
         parts.append("The checkpoint doesn't say what it was trained on.\n")
+    if extra.get("rows"):
+        parts.append(f"{extra['rows']} of the rows are mined: {', '.join(extra['files'])}.\n")
     if settings := provenance.get("settings"):
         parts.append(_table(("setting", "value"), [(name, str(value)) for name, value in settings.items()]))
-    return "\n".join(parts)
+    return parts
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def sign_folder(folder: Path, *, seed: bytes) -> Path:
     try:
         from nacl.signing import SigningKey
     except ModuleNotFoundError:
-        raise ConfigurationError("PyNaCl is not installed: pip install 'stillguard[signing]'") from None
+        raise ConfigurationError("PyNaCl is not installed: install the extra signing") from None
     key, contents = SigningKey(seed), []
     if (folder / TEACHER_MANIFEST).is_file():
         name, load = TEACHER_MANIFEST, load_teacher_manifest

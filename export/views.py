@@ -31,10 +31,10 @@ def measure_views(
     """Read dev texts in each way, undisguised and in every disguise, and count what the policy blocks.
 
     Returns:
-        ``benign`` are the texts in which no known category is harmful, ordinary chat included; ``harmful`` those in which one
-        is and which are blocked as sent; each with its number and, by reading, the share that is blocked. ``disguises`` has
-        the same of the harmful ones, by disguise. ``cost`` says which share of the texts has a second view, and how many
-        times the windows and tokens of the canonical view are read.
+        JSON's kinds alone. ``benign`` are the texts in which no known category is harmful, ordinary chat included;
+        ``harmful`` those in which one is and which are blocked as sent; each with its number and, by reading, the share that
+        is blocked. ``disguises`` has the same of the harmful ones, by disguise. ``cost`` says which share of the texts has a
+        second view, and how many times the windows and tokens of the canonical view are read.
 
     Raises:
         ArtifactError: the artefact can't be trusted.
@@ -106,8 +106,9 @@ class _Reader:
         return (apply_calibration(logits, self._manifest.calibration) >= self._block_at).any(axis=1)
 
 
-def _shares(blocked: dict[str, np.ndarray], which: np.ndarray) -> dict[str, float]:
-    shares = {reading: float(blocks[which].mean()) if which.any() else float("nan") for reading, blocks in blocked.items()}
+def _shares(blocked: dict[str, np.ndarray], which: np.ndarray) -> dict[str, float | None]:
+    """None of no texts."""
+    shares = {reading: float(blocks[which].mean()) if which.any() else None for reading, blocks in blocked.items()}
     return {"texts": int(which.sum())} | shares
 
 
@@ -116,5 +117,8 @@ def table(found: dict[str, Any]) -> str:
     lines = {"harmless": found["benign"], "harmful": found["harmful"]} | {
         f"harmful, {name.replace('_', ' ')}": shares for name, shares in found["disguises"].items()
     }
-    rows = [[name, shares["texts"], *(f"{shares[reading]:.1%}" for reading in READINGS)] for name, shares in lines.items()]
+    rows = [
+        [name, shares["texts"], *("" if shares[reading] is None else f"{shares[reading]:.1%}" for reading in READINGS)]
+        for name, shares in lines.items()
+    ]
     return tabulate(rows, headers=["blocked", "texts", *(reading.replace("_", " ") for reading in READINGS)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tabulate import tabulate
 
@@ -22,6 +23,21 @@ class Goal:
         if self.value is None:
             return None
         return self.value >= self.limit if self.is_floor else self.value <= self.limit
+
+    def to_record(self) -> dict[str, Any]:
+        """For a report: JSON's kinds alone."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "limit": self.limit,
+            "is_floor": self.is_floor,
+            "is_met": self.is_met,
+        }
+
+
+def is_passed(goals: Iterable[Goal]) -> bool:
+    """What couldn't be measured doesn't pass."""
+    return all(goal.is_met is True for goal in goals)
 
 
 def render_goals(goals: Sequence[Goal]) -> str:

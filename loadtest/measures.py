@@ -68,18 +68,24 @@ def plain(value: Any) -> Any:
 def recovered_after_s(tally: Tally, *, before: tuple[float, float], over_at_s: float, until_s: float) -> float | None:
     """Seconds from ``over_at_s`` to the end of the last bin that was slow; 0 if none was.
 
-    A bin is slow if the 90th percentile of its latencies is over twice that of the time ``before`` (and over 10 ms).
+    A bin is slow if the 90th percentile of its latencies is over twice that of the time ``before`` (and over 10 ms), or if
+    less than nine in ten of what ended in it was answered rightly: a refusal is quick, and no recovery.
 
     Returns:
-        None if nothing was answered before or after, or the last bin before ``until_s`` was still slow.
+        None if nothing was answered before, nothing was due after, or the last bin before ``until_s`` was still slow.
     """
     normal = tally.latencies(tally.bins(*before), checks_only=True)
-    after = [(at, tally.latencies([at], checks_only=True)) for at in tally.bins(over_at_s, until_s)]
-    after = [(at, found) for at, found in after if len(found)]
+    after = [at for at in tally.bins(over_at_s, until_s) if tally.offered[at]]
     if not len(normal) or not after:
         return None
     limit_s = max(_SLOWER * normal.percentile(_SLOW_SHARE), _SLOW_S)
-    slow = [at for at, found in after if found.percentile(_SLOW_SHARE) > limit_s]
+
+    def is_slow(at: int) -> bool:
+        ended = sum(tally.done[at, outcome] for outcome in OUTCOMES)
+        latency = tally.latencies([at], checks_only=True)
+        return tally.done[at, "ok"] < _SLOW_SHARE * ended or latency.percentile(_SLOW_SHARE) > limit_s
+
+    slow = [at for at in after if is_slow(at)]
     if not slow:
         return 0.0
-    return None if slow[-1] == after[-1][0] else (slow[-1] + 1) * tally.bin_s - over_at_s
+    return None if slow[-1] == after[-1] else (slow[-1] + 1) * tally.bin_s - over_at_s

@@ -123,10 +123,9 @@ def _stage(first: Scrape, last: Scrape, stage: str) -> dict[str, float] | None:
     count = last.total(f"{name}_count", stage=stage) - first.total(f"{name}_count", stage=stage)
     if not count:
         return None
-    edges = [edge for edge in last.by(f"{name}_bucket", "le")]
     buckets = {
         float(edge): last.total(f"{name}_bucket", stage=stage, le=edge) - first.total(f"{name}_bucket", stage=stage, le=edge)
-        for edge in edges
+        for edge in last.by(f"{name}_bucket", "le")
     }
     total_s = last.total(f"{name}_sum", stage=stage) - first.total(f"{name}_sum", stage=stage)
     p50_s, p99_s = (quantile(buckets, share) for share in (0.5, 0.99))

@@ -16,6 +16,7 @@ stress set's labels; the teacher would decide otherwise; the student was unsure;
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 SOURCES: tuple[Source, ...] = get_args(Source)
+PEOPLE: tuple[Source, ...] = ("moderator", "stress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,9 +44,9 @@ class Candidate:
     copies: int = 1
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """Failures first; of one reason, people before the teacher."""
-        return REASONS.index(self.reason), SOURCES.index(self.source)
+    def rank(self) -> tuple[bool, int, int]:
+        """What people said first, whatever the reason; then failures first."""
+        return self.source not in PEOPLE, REASONS.index(self.reason), SOURCES.index(self.source)
 
     def opinion(self) -> np.ndarray:
         """float32 (C,) with 1, 0 or NaN: what is held of the text, the teacher's answers read as Yes or No."""

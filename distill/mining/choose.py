@@ -11,13 +11,24 @@ from distill.mining.candidates import REASONS, Candidate
 Stratum = tuple[int, int]
 """A category's column, and 1 where it is held to be violated, 0 where not, −1 where nobody says."""
 
+LOPSIDED = 3.0
+"""A stratum may have so many times what the others have on average: a student that learns one thing only unlearns the rest."""
+FEW = 200
+"""As many are never too many of a kind: beside the draw of the base data they can't tilt a student."""
 
-def choose(candidates: Sequence[Candidate], rows: int) -> list[int]:
-    """Indices of at most ``rows`` candidates, reason by reason; within a reason from the (category, polarity) that has least.
+
+def choose(candidates: Sequence[Candidate], rows: int, left_out: Counter[str]) -> list[int]:
+    """Indices of at most ``rows`` candidates, reason by reason; within a reason from the (category, polarity) that has least,
+    and of none more than balance allows.
 
     Candidates of one stratum and reason are taken in the order given.
+
+    Args:
+        left_out: counts those beyond the balance, and those beyond ``rows``.
     """
     strata = _strata(candidates)
+    sizes = Counter(strata)
+    allowed = {stratum: min(size, _most(stratum, sizes)) for stratum, size in sizes.items()}
     taken: Counter[Stratum] = Counter()
     chosen: list[int] = []
     for reason in REASONS:
@@ -25,8 +36,20 @@ def choose(candidates: Sequence[Candidate], rows: int) -> list[int]:
         for index, candidate in enumerate(candidates):
             if candidate.reason == reason:
                 members[strata[index]].append(index)
-        chosen += _draw(members, rows - len(chosen), taken)
+        drawable = {stratum: indices[: allowed[stratum] - taken[stratum]] for stratum, indices in members.items()}
+        chosen += _draw(drawable, rows - len(chosen), taken)
+    balanced = sum(allowed.values())
+    left_out["over_balance"] += len(candidates) - balanced
+    left_out["over_rows"] += balanced - len(chosen)
     return chosen
+
+
+def _most(stratum: Stratum, sizes: Counter[Stratum]) -> int:
+    """How many of a stratum balance allows. What nobody judged has no side, and what is alone nothing to be held against."""
+    others = [size for other, size in sizes.items() if other != stratum and other[1] >= 0]
+    if stratum[1] < 0 or not others:
+        return sizes[stratum]
+    return max(FEW, int(LOPSIDED * sum(others) / len(others)))
 
 
 def _draw(members: dict[Stratum, list[int]], limit: int, taken: Counter[Stratum]) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from distill.mining.candidates import Candidate
+from distill.mining.candidates import REASONS, Candidate
 from distill.signals import text_digest
 
 SIMILAR = 0.8
@@ -50,7 +50,8 @@ def signatures(texts: Sequence[str], *, doing: str) -> Iterator[MinHash]:
 
 
 def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[Candidate], list[float]]:
-    """Near duplicates folded into the best-ranked text of each kind, which counts them as its copies; best rank first.
+    """Near duplicates folded into the best-ranked text of each kind, which counts them as its copies and has the strongest of
+    their reasons; best rank first.
 
     Returns:
         the texts that are left, and for each a lot in [0, 1) that is its own: the same in every run, and shared by near
@@ -64,7 +65,8 @@ def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[
         near = index.near(signature)
         twin = next((place for place in near if _is_same(kept[place], candidate)), None)
         if twin is not None:
-            kept[twin] = replace(kept[twin], copies=kept[twin].copies + candidate.copies)
+            reason = min(kept[twin].reason, candidate.reason, key=REASONS.index)
+            kept[twin] = replace(kept[twin], copies=kept[twin].copies + candidate.copies, reason=reason)
             left_out["near_duplicate"] += 1
             continue
         index.add(len(kept), signature)

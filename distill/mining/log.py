@@ -49,21 +49,23 @@ def candidates_from_log(records: Iterable[Record], policies: PolicySet, left_out
         policies: has ``default``, which stands in for a policy that it doesn't know.
     """
     verdicts: dict[_Key, dict[str, VerdictRecord]] = defaultdict(dict)
-    corrections: dict[_Key, FeedbackRecord] = {}
+    corrections: list[FeedbackRecord] = []
     for record in records:
-        key = (record.id, record.index)
         if isinstance(record, VerdictRecord):
-            verdicts[key][record.text_key] = record
-        elif key not in corrections or corrections[key].at <= record.at:
-            corrections[key] = record
-    found: list[tuple[datetime, Candidate]] = []
-    for key, correction in corrections.items():
-        same_id = verdicts.get(key, {})
+            verdicts[record.id, record.index][record.text_key] = record
+        else:
+            corrections.append(record)
+    latest: dict[tuple[_Key, str], FeedbackRecord] = {}
+    for correction in sorted(corrections, key=lambda record: record.at):
+        same_id = verdicts.get((correction.id, correction.index), {})
         if correction.text_key is None and len(same_id) > 1:
             left_out["correction_of_shared_id"] += 1
             continue
         text_key = correction.text_key if correction.text_key is not None else next(iter(same_id), "")
-        record = same_id.pop(text_key, None)
+        latest[(correction.id, correction.index), text_key] = correction
+    found: list[tuple[datetime, Candidate]] = []
+    for (key, text_key), correction in latest.items():
+        record = verdicts.get(key, {}).pop(text_key, None)
         text = correction.text if record is None or record.text is None else record.text
         if text is None:
             left_out["correction_without_text"] += 1

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from distill.data import load_split
-from distill.mining.candidates import Candidate
+from distill.mining.candidates import PEOPLE, Candidate
 from distill.mining.choose import choose
 from distill.mining.fold import fold, near_any
 from distill.mining.log import candidates_from_log, read_log
@@ -55,8 +55,7 @@ def mine(arguments: Namespace) -> dict[str, Any]:
     held = near_any(kept, _held_out_texts(arguments))
     left_out["held_out"] += len(held)
     free = [i for i in range(len(kept)) if i not in held]
-    chosen = [free[i] for i in choose([kept[i] for i in free], arguments.rows)]
-    left_out["over_rows"] += len(free) - len(chosen)
+    chosen = [free[i] for i in choose([kept[i] for i in free], arguments.rows, left_out)]
     if not chosen:
         raise ValueError(f"nothing was found to learn from; left out: {dict(+left_out)}")
     mined = [kept[i] for i in chosen]
@@ -98,4 +97,4 @@ def _held_out_texts(arguments: Namespace) -> list[str]:
 
 def _split(candidate: Candidate, lot: float, test_share: float) -> str:
     """Only what people labelled is fit for measuring."""
-    return "test" if candidate.source in ("moderator", "stress") and lot < test_share else "train"
+    return "test" if candidate.source in PEOPLE and lot < test_share else "train"

@@ -69,9 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _tell(report: Report, out: Path, *, shows_targets: bool, is_gate: bool) -> int:
     judged = goals(report)
-    record = report.to_record() | {
-        "targets": [{"name": goal.name, "value": goal.value, "limit": goal.limit, "is_met": goal.is_met} for goal in judged]
-    }
+    record = report.to_record() | {"targets": [goal.to_record() for goal in judged]}
     draw(report, out / "bench.png")
     (out / "report.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(render(report))

@@ -16,6 +16,8 @@ import psutil
 from loadtest.bench.dialects import NATIVE, Dialect, WrongAnswer
 from loadtest.bench.load import Target
 
+SHIPPED = Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"
+"""The student that a checkout comes with."""
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 20.0
 _RETRY_S = 0.1

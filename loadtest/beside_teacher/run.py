@@ -13,11 +13,11 @@ import httpx
 from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import drive, pin_to_last_core
 from loadtest.bench.load import Closed, Load, Measured, Open, Target
-from loadtest.bench.processes import NotStarted, stillguard
+from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
 from loadtest.machine import describe_machine
+from loadtest.measures import plain
 from loadtest.scrape import scrape
 
-SHIPPED = Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"
 UNSURE_CLIENTS = 4
 LEAST_UNSURE = 8
 _ASKED_AT_ONCE = 32
@@ -34,11 +34,16 @@ def measure(texts: Sequence[str], *, rate_per_s: float, seconds: float, out: Pat
 
     Raises:
         NotStarted, NothingUnsure: see there.
+        ValueError: the student is unsure of every text.
+        OSError: the server's metrics can't be read.
     """
+    machine = describe_machine()
     with stillguard(SHIPPED, out / "student.log") as (_, target, _):
         sure, unsure = part(target, texts)
     if len(unsure) < LEAST_UNSURE:
         raise NothingUnsure(f"the student is unsure of {len(unsure)} of {len(texts)} texts: too few to keep a teacher busy")
+    if not sure:
+        raise ValueError(f"the student is unsure of all {len(texts)} texts: nothing is left to be timed")
     steady = Load(Open(rate_per_s), 1, _SETTLE_S, seconds, _DRAIN_S)
     asking = Load(Closed(UNSURE_CLIENTS), 1, _SETTLE_S, seconds, _DRAIN_S)
     spawn = multiprocessing.get_context("spawn")
@@ -56,15 +61,17 @@ def measure(texts: Sequence[str], *, rate_per_s: float, seconds: float, out: Pat
         beside = pool.submit(drive, target, sure, {}, steady).result()
         asked.result()
         judged = _judged(client, metrics_url) - before
-    return {
-        "machine": describe_machine(),
-        "texts": {"sure": len(sure), "unsure": len(unsure)},
-        "rate_per_s": rate_per_s,
-        "judged_per_s": judged / (_SETTLE_S + seconds),
-        "alone": _plain(alone),
-        "beside_teacher": _plain(beside),
-        "p99_ratio": beside.latency.p99_s / alone.latency.p99_s,
-    }
+    return plain(
+        {
+            "machine": machine,
+            "texts": {"sure": len(sure), "unsure": len(unsure)},
+            "rate_per_s": rate_per_s,
+            "judged_per_s": judged / (_SETTLE_S + seconds),
+            "alone": _describe(alone),
+            "beside_teacher": _describe(beside),
+            "p99_ratio": beside.latency.p99_s / alone.latency.p99_s,
+        }
+    )
 
 
 def part(target: Target, texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -94,8 +101,10 @@ def _wait_for_teacher(client: httpx.Client, metrics_url: str) -> None:
 
 def _judged(client: httpx.Client, metrics_url: str) -> float:
     now = scrape(client, metrics_url)
-    return 0.0 if now is None else now.total("stillguard_escalations_total", outcome="answered")
+    if now is None:
+        raise OSError(f"{metrics_url} can't be read")
+    return now.total("stillguard_escalations_total", outcome="answered")
 
 
-def _plain(measured: Measured) -> dict[str, Any]:
+def _describe(measured: Measured) -> dict[str, Any]:
     return {"texts_per_s": measured.texts_per_s, "outcomes": measured.outcomes, "latency": asdict(measured.latency)}

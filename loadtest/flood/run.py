@@ -40,7 +40,7 @@ class Times:
 
 
 class NothingToFlood(ValueError):
-    """The server answers nothing rightly, or its metrics can't be read."""
+    """The server answers nothing rightly, or its metrics don't tell what is to be judged."""
 
 
 def run(target: Target, texts: Sequence[str], times: Times, *, metrics_url: str, machine: dict[str, Any]) -> dict[str, Any]:
@@ -60,8 +60,9 @@ def run(target: Target, texts: Sequence[str], times: Times, *, metrics_url: str,
         if not saturated.texts_per_s:
             raise NothingToFlood(f"not one right answer came: {saturated.outcomes}, {saturated.complaint}")
         first = scrape(client, metrics_url)
-        if first is None:
-            raise NothingToFlood(f"{metrics_url} can't be read, so neither deadline nor memory can be judged")
+        deadline_s = 0.0 if first is None else first.total("stillguard_request_timeout_seconds")
+        if not deadline_s:
+            raise NothingToFlood(f"{metrics_url} doesn't tell the server's deadline, so neither that nor memory can be judged")
         saturation = saturated.texts_per_s
         steps = stairs(
             [NORMAL_SHARE * saturation, FLOOD_TIMES * saturation, NORMAL_SHARE * saturation],
@@ -70,7 +71,6 @@ def run(target: Target, texts: Sequence[str], times: Times, *, metrics_url: str,
         flooding = pool.submit(flood, target, texts, steps, drain_s=times.drain_s)
         moments = _watch(flooding, client, metrics_url)
         tally = flooding.result()
-    deadline_s = first.total("stillguard_request_timeout_seconds")
     return describe(
         tally, steps, moments, saturation=saturation, deadline_s=deadline_s, settle_s=times.settle_s, machine=machine
     )

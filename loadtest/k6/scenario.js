@@ -58,7 +58,7 @@ export default function () {
 
 function followUp(asked) {
   if (asked.kind === 'escalation') {
-    return pending.length ? Object.assign({}, asked, { path: asked.path.replace('{escalation_id}', pending.shift()) }) : null;
+    return pending.length ? Object.assign({}, asked, { path: asked.path.replace('{escalation_id}', pending.pop()) }) : null;
   }
   if (asked.kind === 'feedback') {
     if (!answered.length) return null;
@@ -110,6 +110,7 @@ function remember(answer) {
   for (const { escalation } of answer.results) {
     if (escalation && escalation.outcome === 'pending') pending.push(escalation.id);
   }
+  pending.splice(0, pending.length - 16);
   answered.push([answer.id, answer.results[0].verdict]);
   if (answered.length > 16) answered.shift();
 }

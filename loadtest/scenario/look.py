@@ -26,7 +26,7 @@ def look_at(url: str) -> Offered:
     """What the OpenAPI description says; a server without one is taken to have both formats, and no keys.
 
     Raises:
-        Unusable: not an HTTP URL, or nobody answers.
+        Unusable: not an HTTP URL, nobody answers, or it is another server.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -37,5 +37,9 @@ def look_at(url: str) -> Offered:
         raise Unusable(f"{url} doesn't answer: {type(error).__name__}") from None
     if reply.status_code != httpx.codes.OK:
         return Offered((CHECK_PATH, MODERATIONS_PATH), needs_key=False)
-    paths = reply.json()["paths"]
-    return Offered(tuple(paths), needs_key="security" in paths.get(CHECK_PATH, {}).get("post", {}))
+    try:
+        paths = reply.json()["paths"]
+        check = paths[CHECK_PATH]["post"]
+    except (ValueError, KeyError, TypeError):
+        raise Unusable(f"{url} has no POST {CHECK_PATH}") from None
+    return Offered(tuple(paths), needs_key="security" in check)

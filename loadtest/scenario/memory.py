@@ -24,7 +24,8 @@ class Memory:
     def follow_up(self, asked: Exchange, rng: random.Random) -> Exchange | None:
         """``asked``, made to be about an earlier answer where its kind is; None if there is none yet."""
         if asked.kind == ESCALATION:
-            return replace(asked, path=asked.path.format(escalation_id=self._pending.popleft())) if self._pending else None
+            # The newest: an old one may be past the time that its result is kept for.
+            return replace(asked, path=asked.path.format(escalation_id=self._pending.pop())) if self._pending else None
         if asked.kind == FEEDBACK:
             if not self._answered:
                 return None

@@ -57,11 +57,6 @@ def judge_run(record: dict[str, Any], limits: Limits) -> list[Goal]:
     return goals
 
 
-def is_passed(goals: list[Goal]) -> bool:
-    """What couldn't be measured doesn't pass."""
-    return all(goal.is_met is True for goal in goals)
-
-
 def saturation(record: dict[str, Any], limits: Limits) -> dict[str, float | None]:
     """Of a ramp's steps: the most right answers a second, and the highest offered rate up to which every step kept to the
     limits on p99 and errors; None if the first didn't."""

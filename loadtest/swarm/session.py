@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from loadtest.bench.processes import NotStarted, stillguard
-from loadtest.goal import render_goals
+from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
+from loadtest.goal import is_passed, render_goals
 from loadtest.machine import allow_open_files, describe_machine
 from loadtest.plot import draw
 from loadtest.scenario.compose import compose
@@ -20,7 +20,7 @@ from loadtest.scenario.look import Unusable, look_at
 from loadtest.shapes import SHAPES
 from loadtest.swarm.cli import UNUSABLE
 from loadtest.swarm.crew import WorkersMissing, play_alone, play_with_workers, work
-from loadtest.swarm.gate import Limits, is_passed, judge_run, saturation
+from loadtest.swarm.gate import Limits, judge_run, saturation
 from loadtest.swarm.page import write_page
 from loadtest.swarm.plan import Plan
 from loadtest.swarm.played import Played
@@ -33,7 +33,6 @@ MISSED = 1
 TEXTS = 4_096
 DRAIN_S = 10.0
 DEFAULT_RATE = 100.0
-SHIPPED = Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"
 
 
 def run_session(options: argparse.Namespace) -> int:
@@ -115,10 +114,7 @@ def _tell(options: argparse.Namespace, record: dict) -> int:
     if options.shape == "ramp":
         record["saturation"] = saturation(record, limits)
     record["is_passed"] = is_passed(goals)
-    record["gate"] = [
-        {"name": goal.name, "value": goal.value, "limit": goal.limit, "is_floor": goal.is_floor, "is_met": goal.is_met}
-        for goal in goals
-    ]
+    record["gate"] = [goal.to_record() for goal in goals]
     json_path, picture, page = (options.out / f"report.{ending}" for ending in ("json", "png", "html"))
     json_path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     draw(record, picture)

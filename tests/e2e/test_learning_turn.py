@@ -129,7 +129,7 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
     assert report["left_out"] == {}
     turn = ("--start-from", first, "--extra", mined, "--extra-repeats", 2, "--epochs", 15)
     trained = run(capsys, distill, "train", *learn, "--out", second, *turn)
-    assert trained["rows_extra"] == 2 * report["splits"]["train"]
+    assert (trained["rows_extra"], trained["rows_with_signals"]) == (2 * report["splits"]["train"], 0)
     run(capsys, distill, "calibrate", "--data", data, "--checkpoint", second)
 
     # mended on what it did not learn from, and no worse on the base's test
@@ -157,7 +157,8 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
     )
     provenance = json.loads((tmp_path / "a2" / "manifest.json").read_text())["provenance"]
     assert provenance["extra"] == {"files": ["mined.parquet"], "rows": trained["rows_extra"]}
-    assert provenance["earlier"][0]["base"] == str(tiny_base)
+    assert provenance["base"] == provenance["earlier"][0]["base"] == str(tiny_base)
+    assert f"{trained['rows_extra']} of the rows are mined: mined.parquet." in (tmp_path / "a2" / "MODEL_CARD.md").read_text()
 
     # try it beside the first on traffic, then promote it
     shadow = ("--shadow-artifact", tmp_path / "a2", "--shadow-share", 1, "--admin-port", 0)

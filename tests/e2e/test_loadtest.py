@@ -22,6 +22,7 @@ from loadtest.scenario.judge import Judged, Reply, judge
 from loadtest.scenario.look import Unusable, look_at
 from loadtest.texts import generate_texts
 from tests.e2e.lying_proxy import lying
+from tests.unit.loadtest.one_answer import always_answering
 
 pytestmark = pytest.mark.e2e
 
@@ -167,6 +168,15 @@ def test_an_overload_is_driven_and_judged(tmp_path):
     assert judged["requests that got no answer, or a failure"] is True
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "right answers under overload / saturation" in printed
+
+
+def test_metrics_without_the_deadline_are_no_use_to_an_overload(student_server, tmp_path):
+    with always_answering(200, "") as metrics_url:
+        flags = ["--quick", "--url", student_server.url, "--metrics-url", metrics_url, "--out", str(tmp_path)]
+        command = [sys.executable, "-m", "loadtest", "overload", *flags]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "doesn't tell the server's deadline" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,11 @@ def test_every_npm_package_has_a_hash():
 def test_ci_tests_with_what_the_package_asks_for():
     pinned = requirements("ci-dev.txt")
     extras = PROJECT["optional-dependencies"]
-    asked = [line for extra in ("cpu", "teacher", "offline", "test", "otel", "loadtest", "signing") for line in extras[extra]]
+    asked = [
+        line
+        for extra in ("cpu", "teacher", "offline", "test", "otel", "bench", "loadtest", "signing")
+        for line in extras[extra]
+    ]
     wanting = [
         line
         for line in [*PROJECT["dependencies"], *asked]

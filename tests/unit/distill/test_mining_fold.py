@@ -52,6 +52,14 @@ def test_of_the_very_same_text_the_better_ranked_opinion_holds():
     assert left_out == {"near_duplicate": 1}
 
 
+def test_a_person_who_confirmed_the_verdict_outranks_a_teacher_who_disagrees():
+    person = candidate("ok", reason="sampled", labels=values(toxicity=1))
+    teacher = candidate("ok", source="teacher", reason="disagreeing", labels=unknown(), answers=values(toxicity=0.1))
+    ((kept,), _) = fold([teacher, person], Counter())
+    assert (kept.source, kept.reason, kept.copies) == ("moderator", "disagreeing", 2)
+    np.testing.assert_array_equal(kept.labels, values(toxicity=1))
+
+
 def test_roles_are_not_mixed():
     assert len(fold([candidate(LONG), candidate(LONG, role="assistant")], Counter())[0]) == 2
 

@@ -131,6 +131,9 @@ def test_an_id_that_two_texts_share_moderates_neither():
     named = correction("allow", text_key=text_key(KEY, "other"))
     candidates, left_out = found(one, other, named)
     assert {c.text: c.source for c in candidates} == {"one": "nobody", "other": "moderator"}
+    candidates, left_out = found(one, other, named, correction("block", at=at(90), text_key=text_key(KEY, "one")))
+    assert left_out == {}
+    assert {c.text: c.labels[CATEGORIES.index("toxicity")] for c in candidates} == {"one": 1, "other": 0}
 
 
 def test_a_log_on_disk_is_read_over_files_and_its_bad_lines_are_counted(tmp_path):

@@ -3,12 +3,14 @@
 import json
 import random
 
+import pandas as pd
 import pytest
 
 from export.__main__ import main
 from export.disguises import DISGUISES
 from export.views import READINGS
 from server.core.canonical import canonicalise
+from server.core.taxonomy import CATEGORIES
 from tests.unit.export.conftest import labelled_texts
 
 TEXT = "please read this worthless book"
@@ -60,3 +62,14 @@ def test_the_command_counts_what_each_reading_blocks(artifact, parquet, capsys):
 def test_data_that_cannot_be_read_is_one_line(artifact, tmp_path, capsys):
     assert main(["views", "--artifact", str(artifact), "--data", str(tmp_path / "none.parquet")]) == 2
     assert "none.parquet" in capsys.readouterr().err
+
+
+def test_without_harmful_texts_the_last_line_is_json_all_the_same(artifact, tmp_path, capsys):
+    texts, _ = labelled_texts(1)
+    frame = pd.DataFrame({"text": texts * 3, "dataset": "calm", "split": "dev"} | dict.fromkeys(CATEGORIES, 0))
+    frame.to_parquet(tmp_path / "calm.parquet")
+    assert main(["views", "--artifact", str(artifact), "--data", str(tmp_path / "calm.parquet")]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out.splitlines()[-1], parse_constant=pytest.fail)
+    assert found["harmful"] == {"texts": 0, "as_sent": None, "canonical": None, "both_views": None}
+    assert set(found["disguises"]) == set(DISGUISES)

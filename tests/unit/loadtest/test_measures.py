@@ -78,6 +78,15 @@ def test_a_few_milliseconds_more_are_no_slowness():
     assert recovered_after_s(tally, before=(0.0, 1.0), over_at_s=2.0, until_s=3.0) == 0.0
 
 
+@pytest.mark.parametrize(("refused_until_s", "expected"), [(3.0, 1.0), (4.0, None)])
+def test_a_server_that_still_refuses_has_not_recovered(refused_until_s, expected):
+    """What it does answer is as quick as ever."""
+    tally = course(0.02, 0.02, 5.0, 5.0, 0.02, 0.02, 0.02, 0.02)
+    for at in range(20, int(refused_until_s * 10)):
+        tally.add(sample(at / 10 + 0.001, 0.001, "shed"))
+    assert recovered_after_s(tally, before=(0.0, 1.0), over_at_s=2.0, until_s=4.0) == expected
+
+
 def test_recovery_of_nothing_is_unknown():
     assert recovered_after_s(course(0.02), before=(0.0, 0.5), over_at_s=2.0, until_s=3.0) is None
     assert recovered_after_s(course(0.02), before=(1.0, 2.0), over_at_s=0.0, until_s=0.5) is None

@@ -31,6 +31,15 @@ def test_a_pending_escalation_is_polled_until_it_has_ended():
     assert memory.follow_up(POLL, RNG) is None
 
 
+def test_the_newest_escalation_is_polled_first():
+    """The server keeps a result for a while only: an old id would be answered 404, and that taken for a mistake."""
+    memory = Memory()
+    for number in range(3):
+        pending = PENDING | {"id": f"e{number}"}
+        memory.note(number, ASK_CHECK, CHECK | {"results": [RESULT | {"escalation": pending}]})
+    assert memory.follow_up(POLL, RNG).path == "/v1/escalations/e2"
+
+
 def test_feedback_agrees_with_an_earlier_verdict():
     memory = Memory()
     memory.note(0, ASK_CHECK, CHECK)

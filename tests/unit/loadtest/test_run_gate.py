@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.goal import Goal
-from loadtest.swarm.gate import Limits, is_passed, judge_run, saturation
+from loadtest.goal import Goal, is_passed
+from loadtest.swarm.gate import Limits, judge_run, saturation
 from tests.unit.loadtest.made_up_run import moments, plan_of, play, record_of
 
 LIMITS = Limits()
