@@ -66,13 +66,13 @@ def plain(value: Any) -> Any:
 
 
 def recovered_after_s(tally: Tally, *, before: tuple[float, float], over_at_s: float, until_s: float) -> float | None:
-    """Seconds from ``over_at_s`` to the end of the last bin that was slow; 0 if none was.
+    """Seconds from ``over_at_s`` until a whole second without a slow bin begins; 0 if none was slow by then.
 
     A bin is slow if the 90th percentile of its latencies is over twice that of the time ``before`` (and over 10 ms), or if
     less than nine in ten of what ended in it was answered rightly: a refusal is quick, and no recovery.
 
     Returns:
-        None if nothing was answered before, nothing was due after, or the last bin before ``until_s`` was still slow.
+        None if nothing was answered before, nothing was due after, or there was no such second before ``until_s``.
     """
     normal = tally.latencies(tally.bins(*before), checks_only=True)
     after = [at for at in tally.bins(over_at_s, until_s) if tally.offered[at]]
@@ -85,7 +85,9 @@ def recovered_after_s(tally: Tally, *, before: tuple[float, float], over_at_s: f
         latency = tally.latencies([at], checks_only=True)
         return tally.done[at, "ok"] < _SLOW_SHARE * ended or latency.percentile(_SLOW_SHARE) > limit_s
 
-    slow = [at for at in after if is_slow(at)]
-    if not slow:
-        return 0.0
-    return None if slow[-1] == after[-1] else (slow[-1] + 1) * tally.bin_s - over_at_s
+    calm_bins = math.ceil(1.0 / tally.bin_s)
+    slow = [is_slow(at) for at in after]
+    for first in range(len(after) - calm_bins + 1):
+        if not any(slow[first : first + calm_bins]):
+            return 0.0 if first == 0 else after[first] * tally.bin_s - over_at_s
+    return None

@@ -21,7 +21,7 @@ from server.core.canonical import canonicalise
 from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
 from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
-from server.core.types import CheckAnswer, Text, Timings
+from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Text, Timings
 from server.inference.classifier import Encoder, Window
 from server.student import Student
 
@@ -130,7 +130,8 @@ class Checker:
         deadline = started + (limit_s if timeout_s is None else min(timeout_s, limit_s))
         with self._student() as student:
             policy = student.policies[self._default_policy if policy_id is None else policy_id]
-            student.batcher.expect(len(texts))
+            tokens = sum(len(text.text) for text in texts) // CHARS_PER_TOKEN
+            student.batcher.expect(len(texts), tokens=tokens, deadline=deadline)
             readings = await self._read(student.encoder, texts, deadline)
             encode_s = time.monotonic() - started
             windows = [window for reading in readings for window in reading.windows]

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     queue_max_items: Count = Field(1024, description="Most windows that wait; a request over it is shed.")
     queue_max_tokens: Count = Field(65_536, description="Most tokens that wait; a request over it is shed.")
     queue_max_wait_s: Seconds = Field(
-        1.0, description="A request that would wait for longer than this, by the present rate, is shed, in seconds."
+        0.75, description="A request that would wait for longer than this, by the present rate, is shed, in seconds."
     )
     encode_inline_chars: int = Field(
         2_000, ge=0, description="Requests of up to this many characters are encoded on the event loop, longer ones off it."

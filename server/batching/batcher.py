@@ -98,14 +98,19 @@ class Batcher(Generic[Payload, Row]):
         self._is_admitting = True
         self._pool.start()
 
-    def expect(self, items: int) -> None:
-        """Before anything is done for payloads of unknown cost: raises what :meth:`submit` would if each cost 1.
+    def expect(self, items: int, *, tokens: int, deadline: float) -> None:
+        """Before anything is done for payloads whose cost isn't known yet: raises what :meth:`submit` would if each cost 1, so
+        that who is shed costs little.
+
+        Args:
+            tokens: about what they will cost in all; for what is ahead of them.
 
         Raises:
             QueueFull, TextTooLarge, ShuttingDown: not even so much would be admitted.
         """
         self._check_admitting()
         self._queue.check_room(items, items)
+        self._queue.check_wait(tokens, deadline)
 
     async def submit(self, payloads: Sequence[Payload], *, deadline: float) -> list[Answer[Row]]:
         """One answer per payload, in order; all are admitted or none. Cancelling drops those that still wait.

@@ -28,7 +28,7 @@ class BatchLimits:
     call_cost_tokens: int = 10
     max_queue_items: int = 1_024
     max_queue_tokens: int = 65_536
-    max_queue_wait_s: float = 1.0
+    max_queue_wait_s: float = 0.75
 
     def __post_init__(self) -> None:
         for field in fields(self):

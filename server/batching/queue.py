@@ -52,10 +52,10 @@ class BoundedQueue:
         items = request.items
         with self._changed:
             self.check_room(len(items), request.tokens)
-            self._check_wait(request)
+            self.check_wait(request.tokens, request.deadline)
             self._waiting.update(dict.fromkeys(items))
             self._tokens += request.tokens
-            self._tokens_by_size[_size(request)] += request.tokens
+            self._tokens_by_size[_size(request.tokens)] += request.tokens
             self._changed.notify(len(items))
 
     def check_room(self, items: int, tokens: int) -> None:
@@ -68,6 +68,18 @@ class BoundedQueue:
             )
         if len(self._waiting) + items > limits.max_queue_items or self._tokens + tokens > limits.max_queue_tokens:
             raise QueueFull("the queue is full", retry_after_s=self._retry_after_s())
+
+    def check_wait(self, tokens: int, deadline: float) -> None:
+        """Raise QueueFull if a request of so many tokens would wait too long, or beyond its ``time.monotonic()`` deadline.
+
+        Counts as ahead what belongs to requests of the same size and below. Larger ones give way, unless they came long ago:
+        those are left out, in favour of letting in.
+        """
+        if self._tokens_per_s is None:
+            return
+        wait_s = sum(self._tokens_by_size[: _size(tokens) + 1]) / self._tokens_per_s
+        if wait_s > min(self._limits.max_queue_wait_s, deadline - time.monotonic()):
+            raise QueueFull("the queue is too long", retry_after_s=self._retry_after_s())
 
     def is_idle(self, sessions: int) -> bool:
         """Nothing waits, and so many sessions wait for something."""
@@ -122,15 +134,6 @@ class BoundedQueue:
             before = rate if self._tokens_per_s is None else self._tokens_per_s
             self._tokens_per_s = before + _RATE_SMOOTHING * (rate - before)
 
-    def _check_wait(self, request: Request) -> None:
-        """Counts as ahead what belongs to requests of the same size and below. Larger ones give way, unless they came long ago:
-        those are left out, in favour of letting in."""
-        if self._tokens_per_s is None:
-            return
-        wait_s = sum(self._tokens_by_size[: _size(request) + 1]) / self._tokens_per_s
-        if wait_s > min(self._limits.max_queue_wait_s, request.deadline - time.monotonic()):
-            raise QueueFull("the queue is too long", retry_after_s=self._retry_after_s())
-
     def _candidates(self) -> list[Item]:
         oldest = list(islice(self._waiting, LOOKAHEAD_BATCHES * self._limits.max_batch_items))
         now = time.monotonic()
@@ -145,7 +148,7 @@ class BoundedQueue:
             if item in self._waiting:
                 del self._waiting[item]
                 self._tokens -= item.cost
-                self._tokens_by_size[_size(item.request)] -= item.cost
+                self._tokens_by_size[_size(item.request.tokens)] -= item.cost
 
     def _retry_after_s(self) -> int:
         """Until what waits now is done, at the recent rate; 1 before any batch was seen."""
@@ -154,6 +157,6 @@ class BoundedQueue:
         return min(MAX_RETRY_AFTER_S, math.ceil(self._tokens / self._tokens_per_s))
 
 
-def _size(request: Request) -> int:
-    """Its class among :attr:`BoundedQueue._tokens_by_size`: twice the tokens, the next class."""
-    return request.tokens.bit_length()
+def _size(tokens: int) -> int:
+    """A request's class among :attr:`BoundedQueue._tokens_by_size`: twice the tokens, the next class."""
+    return tokens.bit_length()

@@ -37,6 +37,9 @@ ErrorCode = Literal[
 """What ``code`` can be in an error's envelope: those of :class:`server.core.errors.RequestError`'s tree, and
 ``internal_error`` for what nobody foresaw."""
 
+CHARS_PER_TOKEN = 4
+"""Of English, about: to tell what a text will cost before it is read."""
+
 Scores = dict[Category, float]
 """All eight categories for a text's scores; the asked ones only in an :class:`Escalation`."""
 

@@ -12,12 +12,10 @@ from cachetools import TTLCache
 
 from server.core.policy import Rule
 from server.core.taxonomy import Category, Role
+from server.core.types import CHARS_PER_TOKEN
 from server.teacher.budget import Budget
 from server.teacher.observer import TeacherObserver
 from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
-
-CHARS_PER_TOKEN = 4
-"""Of English, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

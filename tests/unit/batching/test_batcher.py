@@ -1,6 +1,7 @@
 """The batcher: every caller hears exactly once, whatever happens to the model, the others or the server."""
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -202,27 +203,42 @@ def test_a_batcher_without_models_is_refused():
         make_batcher([])
 
 
+async def test_what_would_wait_too_long_is_refused_before_anything_is_done_for_it(model):
+    batcher = make_batcher([model], limits=BatchLimits(max_queue_wait_s=0.001))
+    batcher.start()
+    model.release()
+    await batcher.submit([Work(1, cost=1)], deadline=math.inf)  # shows the rate
+    first = await busy(batcher, model)
+    waiting = await submitted(batcher, Work(2, cost=60_000))
+    with pytest.raises(QueueFull):
+        batcher.expect(1, tokens=60_000, deadline=math.inf)
+    batcher.expect(1, tokens=10, deadline=math.inf)
+    model.release()
+    await asyncio.gather(first, waiting)
+    assert await batcher.drain(30)
+
+
 async def test_what_can_not_be_admitted_is_refused_before_anything_is_done_for_it(model):
     batcher = make_batcher([model], limits=BatchLimits(max_queue_items=3, max_queue_tokens=20))
     with pytest.raises(ShuttingDown):
-        batcher.expect(1)
+        batcher.expect(1, tokens=1, deadline=math.inf)
     batcher.start()
     first = await busy(batcher, model)
     with pytest.raises(TextTooLarge):
-        batcher.expect(4)
+        batcher.expect(4, tokens=4, deadline=math.inf)
     waiting = await submitted(batcher, Work(1, cost=9), Work(2, cost=9))
-    batcher.expect(1)
+    batcher.expect(1, tokens=1, deadline=math.inf)
     with pytest.raises(QueueFull):
-        batcher.expect(2)
+        batcher.expect(2, tokens=2, deadline=math.inf)
     crowded = await submitted(batcher, Work(3, cost=2))
     with pytest.raises(QueueFull):
-        batcher.expect(1)
+        batcher.expect(1, tokens=1, deadline=math.inf)
     model.release()
     assert await asyncio.gather(first, waiting, crowded) == [[-2], [2, 4], [6]]
-    batcher.expect(3)
+    batcher.expect(3, tokens=3, deadline=math.inf)
     assert await batcher.drain(30)
     with pytest.raises(ShuttingDown):
-        batcher.expect(1)
+        batcher.expect(1, tokens=1, deadline=math.inf)
 
 
 async def test_a_long_text_is_not_overtaken_for_ever_by_short_ones(model):
