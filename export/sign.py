@@ -1,16 +1,13 @@
 """Signs a finished folder, an artefact or a teacher's, once every file in it is what its manifest says."""
 
-import base64
-import binascii
 import os
-import re
 from pathlib import Path
 
 from server.core.artifact import MANIFEST, SIGNATURE_SUFFIX, load_manifest
 from server.core.errors import ConfigurationError
+from server.core.pem import read_ed25519_keys
 from server.core.teacher_manifest import TEACHER_MANIFEST, load_teacher_manifest
 
-_PEM = re.compile(rb"-----BEGIN PRIVATE KEY-----(.+?)-----END PRIVATE KEY-----", re.DOTALL)
 _ED25519_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 """What stands before the 32 bytes of an Ed25519 key in its PKCS #8 form (RFC 8410)."""
 
@@ -55,13 +52,8 @@ def read_private_key(path: Path) -> bytes:
     Raises:
         ConfigurationError: it can't be read, or is something else; the message holds nothing of it.
     """
-    try:
-        blocks = _PEM.findall(path.read_bytes())
-        keys = [base64.b64decode(b"".join(block.split()), validate=True) for block in blocks]
-    except OSError as error:
-        raise ConfigurationError(f"private key {path}: {error.strerror or error}") from None
-    except binascii.Error:
-        keys = []
-    if len(keys) != 1 or len(keys[0]) != len(_ED25519_PREFIX) + 32 or not keys[0].startswith(_ED25519_PREFIX):
-        raise ConfigurationError(f"private key {path}: not one unencrypted Ed25519 private key in PEM")
-    return keys[0].removeprefix(_ED25519_PREFIX)
+    what = "private key"
+    keys = read_ed25519_keys(path, label="PRIVATE KEY", prefix=_ED25519_PREFIX, what=what)
+    if len(keys) != 1:
+        raise ConfigurationError(f"{what} {path}: not one unencrypted Ed25519 private key in PEM")
+    return keys[0]

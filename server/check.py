@@ -130,9 +130,9 @@ class Checker:
         deadline = started + (limit_s if timeout_s is None else min(timeout_s, limit_s))
         with self._student() as student:
             policy = student.policies[self._default_policy if policy_id is None else policy_id]
-            tokens = sum(len(text.text) for text in texts) // CHARS_PER_TOKEN
-            student.batcher.expect(len(texts), tokens=tokens, deadline=deadline)
-            readings = await self._read(student.encoder, texts, deadline)
+            chars = sum(len(text.text) for text in texts)
+            student.batcher.expect(len(texts), tokens=chars // CHARS_PER_TOKEN, deadline=deadline)
+            readings = await self._read(student.encoder, texts, chars, deadline)
             encode_s = time.monotonic() - started
             windows = [window for reading in readings for window in reading.windows]
             answers = await student.batcher.submit(windows, deadline=deadline)
@@ -148,14 +148,12 @@ class Checker:
         )
         answer = CheckAnswer(tuple(results), policy.id, policy.version, timings, student.artifact)
         self._metrics.answer_done(answer)
-        if self._watchers:
-            checked = Checked(request_id=request_id, key=key, policy=policy, texts=texts, opinions=opinions, answer=answer)
-            for watcher in self._watchers:
-                watcher.checked(checked)
+        checked = Checked(request_id=request_id, key=key, policy=policy, texts=texts, opinions=opinions, answer=answer)
+        for watcher in self._watchers:
+            watcher.checked(checked)
         return answer
 
-    async def _read(self, encoder: Encoder, texts: Sequence[Text], deadline: float) -> list[Reading]:
-        chars = sum(len(text.text) for text in texts)
+    async def _read(self, encoder: Encoder, texts: Sequence[Text], chars: int, deadline: float) -> list[Reading]:
         if chars <= self._limits.encode_inline_chars:
             return read_texts(encoder, texts, self._limits.max_windows)
         if self._encoding_chars + chars > self._limits.encode_max_chars:

@@ -4,15 +4,12 @@ The signature is over the manifest's bytes, and so through its hashes over every
 writes it; so does ``openssl pkeyutl -sign -rawin``. It says who signed, not when: an older artefact stays signed.
 """
 
-import base64
-import binascii
-import re
 from pathlib import Path
 
 from server.core.artifact import SIGNATURE_SUFFIX, Authenticate
 from server.core.errors import ArtifactError, ConfigurationError
+from server.core.pem import read_ed25519_keys
 
-_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----(.+?)-----END PUBLIC KEY-----", re.DOTALL)
 _ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410)."""
 
@@ -63,13 +60,8 @@ def load_authenticate(path: Path | None) -> Authenticate | None:
 
 def _read_keys(path: Path) -> list[bytes]:
     """The 32 bytes of each key in a PEM file."""
-    try:
-        blocks = _PEM.findall(path.read_bytes())
-        keys = [base64.b64decode(b"".join(block.split()), validate=True) for block in blocks]
-    except OSError as error:
-        raise ConfigurationError(f"public key file {path}: {error.strerror or error}") from None
-    except binascii.Error:
-        keys = []
-    if not keys or not all(len(key) == len(_ED25519_PREFIX) + 32 and key.startswith(_ED25519_PREFIX) for key in keys):
-        raise ConfigurationError(f"public key file {path}: not one or more Ed25519 public keys in PEM")
-    return [key.removeprefix(_ED25519_PREFIX) for key in keys]
+    what = "public key file"
+    keys = read_ed25519_keys(path, label="PUBLIC KEY", prefix=_ED25519_PREFIX, what=what)
+    if not keys:
+        raise ConfigurationError(f"{what} {path}: not one or more Ed25519 public keys in PEM")
+    return keys
