@@ -106,16 +106,17 @@ class Cascade:
             for opinion in opinions:
                 self._maybe_shadow(opinion, asker)
             return [opinion.decide(policy, None) for opinion in opinions]
-        asked = {i: unsure for i, opinion in enumerate(opinions) if (unsure := self._to_ask(opinion, policy))}
+        asked = {i: categories for i, opinion in enumerate(opinions) if (categories := self._to_ask(opinion, policy))}
         if not asked:
             return [opinion.decide(policy, None) for opinion in opinions]
         if policy.mode == "async":
-            escalations = {i: self._defer(opinions[i], unsure, asker) for i, unsure in asked.items()}
+            escalations = {i: self._defer(opinions[i], categories, asker) for i, categories in asked.items()}
         else:
             deadline = min(deadline, time.monotonic() + self._teacher_timeout_s)
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    i: group.create_task(self._escalate(opinions[i], unsure, asker, deadline)) for i, unsure in asked.items()
+                    i: group.create_task(self._escalate(opinions[i], categories, asker, deadline))
+                    for i, categories in asked.items()
                 }
             escalations = {i: task.result() for i, task in tasks.items()}
         return [opinion.decide(policy, escalations.get(i)) for i, opinion in enumerate(opinions)]
@@ -132,9 +133,9 @@ class Cascade:
         await self._route.close()
 
     def _to_ask(self, opinion: Opinion, policy: Policy) -> tuple[Category, ...]:
-        unsure = policy.unsure(opinion.scores)
-        if not unsure or may_clear(opinion, policy) or not policy.violated(opinion.scores):
-            return unsure
+        categories = policy.questions(opinion.scores)
+        if not categories or may_clear(opinion, policy) or not policy.violated(opinion.scores):
+            return categories
         self._observer.escalation_withheld()
         return ()
 

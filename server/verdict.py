@@ -1,13 +1,15 @@
 """From scores, and from what came of an escalation, to a verdict: the one place where a policy decides."""
 
 from server.core.policy import Policy
+from server.core.pooling import pooled
 from server.core.types import DecidedBy, Escalation, Scores, TextResult, Verdict
 
 
 def decide(policy: Policy, student: Scores, escalation: Escalation | None, *, windows: int, scanned_chars: int) -> TextResult:
-    """The verdict on one text. ``on_no_teacher`` applies when the teacher was wanted and not had; while its answer is
-    pending the student's verdict holds."""
-    scores = student | escalation.scores if escalation else student
+    """The verdict on one text: on both opinions where the teacher gave one. ``on_no_teacher`` applies when it was wanted and
+    not had; while its answer is pending the student's verdict holds."""
+    asked = escalation.scores if escalation else {}
+    scores = student | {c: pooled(student[c], score, policy.teacher_weight) for c, score in asked.items()}
     categories = policy.violated(scores)
     verdict: Verdict = "block" if categories else "allow"
     decided_by: DecidedBy

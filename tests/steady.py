@@ -6,6 +6,7 @@ from server.core.policy import Policy, load_policies
 
 
 def steady_policy() -> Policy:
-    """Blocks at 0.5 and is unsure from 0.3 to 0.7, in every category."""
+    """Blocks at 0.5 and is unsure from 0.3 to 0.7, in every category; asks about those alone and takes the teacher's word."""
     shipped = load_policies()["default"]
-    return replace(shipped, rules=tuple(replace(rule, block_at=0.5, unsure=(0.3, 0.7)) for rule in shipped.rules))
+    rules = tuple(replace(rule, block_at=0.5, unsure=(0.3, 0.7)) for rule in shipped.rules)
+    return replace(shipped, rules=rules, ask_about="unsure", teacher_weight=1.0)

@@ -6,17 +6,19 @@ expectation, most at s = t. A score's *doubt* is that cost over its maximum:
 
     doubt(s) = min(s / t, (1 − s) / (1 − t))      1 at the threshold, 0 at both ends
 
-and a category's band holds the scores with advantage · doubt ≥ floor: asking is worth what it is expected to mend. The
-*advantage* in [0, 1] says how much of the cost the teacher takes away; a category in which it takes none has no band. The
-lower the ``floor``, the wider every band. Bands are nested. Escalated texts nearly are: under wide bands more texts look as if
-they spoke to a model, and those keep their block.
+and a category's band holds the scores with doubt ≥ ``floor``: the lower it is, the wider every band. A category that the
+teacher doesn't help with has none. Bands are nested. Escalated texts nearly are: under wide bands more texts look as if they
+spoke to a model, and those keep their block.
 
 Shapes: N texts, C categories. Scores, thresholds and ends of bands are in [0, 1]; thresholds and ends are rounded to three
-decimals, as a policy file holds them, so that what is measured is what is served.
+decimals, as a policy file holds them, so that what is measured is what is served. ``helped`` is bool (C,): the categories that
+have a band.
 """
 
 import numpy as np
 
+from server.core.policy import AskAbout
+from server.core.pooling import LEAST
 from server.core.taxonomy import CATEGORY_INDEX
 
 JAILBREAK = CATEGORY_INDEX["jailbreak"]
@@ -29,23 +31,22 @@ def doubts(scores: np.ndarray, block_at: np.ndarray) -> np.ndarray:
     return np.minimum(scores / block_at, (1 - scores) / (1 - block_at))
 
 
-def text_doubts(scores: np.ndarray, block_at: np.ndarray, advantage: np.ndarray, keeps_block: np.ndarray) -> np.ndarray:
+def text_doubts(scores: np.ndarray, block_at: np.ndarray, helped: np.ndarray, keeps_block: np.ndarray) -> np.ndarray:
     """float (N,): the highest floor at which a text is escalated, but for the rounding of its bands; 0 for never.
 
     A text that violates something goes to the teacher only when all that it violates is in a band: the surest violation
     decides. Any other text goes as soon as one category is in its band: the least sure decides.
     """
-    worth = advantage * doubts(scores, block_at)
+    worth = helped * doubts(scores, block_at)
     violated = scores >= block_at
     surest = np.where(violated, worth, np.inf).min(axis=1)
     kept = keeps_block | violated[:, JAILBREAK] | (surest <= worth[:, JAILBREAK])
     return np.where(violated.any(axis=1), np.where(kept, 0.0, surest), worth.max(axis=1))
 
 
-def bands_at(floor: float, block_at: np.ndarray, advantage: np.ndarray) -> np.ndarray:
+def bands_at(floor: float, block_at: np.ndarray, helped: np.ndarray) -> np.ndarray:
     """Bands (C, 2) of ``[low, high]``; equal ends where nothing of a category is escalated."""
-    reach = np.zeros_like(block_at)
-    np.divide(advantage - floor, advantage, out=reach, where=advantage > floor)
+    reach = (1 - floor) * helped
     return np.stack([block_at * (1 - reach), block_at + reach * (1 - block_at)], axis=1).round(3)
 
 
@@ -69,28 +70,45 @@ def is_escalated(scores: np.ndarray, block_at: np.ndarray, bands: np.ndarray, ke
     return unsure.any(axis=1) & ~is_sure & ~keeps_its_block(scores, block_at, bands, keeps_block)
 
 
-def asked(scores: np.ndarray, block_at: np.ndarray, bands: np.ndarray, keeps_block: np.ndarray) -> np.ndarray:
-    """bool (N, C): what the teacher is asked about."""
-    return in_band(scores, bands) & is_escalated(scores, block_at, bands, keeps_block)[:, None]
+def asked(
+    scores: np.ndarray, block_at: np.ndarray, bands: np.ndarray, keeps_block: np.ndarray, ask_about: AskAbout
+) -> np.ndarray:
+    """bool (N, C): what the teacher is asked about, as :meth:`server.core.policy.Policy.questions` has it."""
+    categories = in_band(scores, bands) if ask_about == "unsure" else bands[:, 0] < bands[:, 1]
+    return categories & is_escalated(scores, block_at, bands, keeps_block)[:, None]
 
 
-def served_scores(student: np.ndarray, teacher: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """The scores (N, C) that the server answers with: the teacher's in place of the student's for what it was asked.
+def pooled(student: np.ndarray, teacher: np.ndarray, weight: float) -> np.ndarray:
+    """Both opinions in one, (N, C), as :func:`server.core.pooling.pooled` has it; NaN where the teacher's is."""
+    if weight == 1.0:
+        return teacher
+    return 1 / (1 + np.exp(-((1 - weight) * log_odds(student) + weight * log_odds(teacher))))
 
-    Both are calibrated probabilities of the same thing and both are held against the same ``block_at``, so they rank
-    together. One unanswered question (NaN) leaves the whole text to the student, as ``server/check.py`` does.
+
+def log_odds(scores: np.ndarray) -> np.ndarray:
+    """Of scores in [0, 1], finite; any shape."""
+    scores = np.clip(scores, LEAST, 1 - LEAST)
+    return np.log(scores) - np.log1p(-scores)
+
+
+def served_scores(student: np.ndarray, together: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    """The scores (N, C) that the server answers with: both opinions for what the teacher was asked, else the student's.
+
+    All are calibrated probabilities of the same thing and are held against the same ``block_at``, so they rank together.
+    One unanswered question (NaN) leaves the whole text to the student, as ``server/cascade.py`` does.
 
     Args:
+        together: :func:`pooled`.
         questions: bool (N, C), what is asked of whom.
     """
-    unanswered = (questions & np.isnan(teacher)).any(axis=1)
-    return np.where(questions & ~unanswered[:, None], teacher, student)
+    unanswered = (questions & np.isnan(together)).any(axis=1)
+    return np.where(questions & ~unanswered[:, None], together, student)
 
 
 def floor_for_budget(
     scores: np.ndarray,
     block_at: np.ndarray,
-    advantage: np.ndarray,
+    helped: np.ndarray,
     keeps_block: np.ndarray,
     *,
     budget: float,
@@ -104,7 +122,7 @@ def floor_for_budget(
     """
     within = FLOORS[0]
     for floor in FLOORS:
-        escalated = is_escalated(scores, block_at, bands_at(floor, block_at, advantage), keeps_block)
+        escalated = is_escalated(scores, block_at, bands_at(floor, block_at, helped), keeps_block)
         if np.average(escalated, weights=weights) > budget:
             break
         within = floor

@@ -1,18 +1,20 @@
-"""Thresholds and unsure bands for a stated aim and a stated target, on dev."""
+"""Thresholds, the teacher's weight and unsure bands for a stated aim and a stated target, on dev."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from distill.cascade.aims import Aim, Threshold, choose_thresholds
-from distill.cascade.bands import FLOORS, bands_at, doubts, floor_for_budget, is_escalated
+from distill.cascade.bands import FLOORS, bands_at, floor_for_budget, is_escalated, log_odds, pooled
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, selective_p_value
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
+from server.core.pooling import LEAST
 from server.core.taxonomy import CATEGORIES
 
-_PRIOR_COST = 5.0
-"""How much of the common advantage each category is given before its own labels speak, in units of a miss at t = 0."""
+_PRIOR_LABELS = 200.0
+"""As how many labels of its own the saving of all categories counts for each of them."""
 _START_SHARES = (0.25, 0.5, 0.75, 0.9)
 
 
@@ -38,11 +40,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``floor`` is the family's parameter (:mod:`distill.cascade.bands`); ``advantage`` is (C,), ``bands`` (C, 2)."""
+    """``floor`` is the family's parameter and ``helped`` says which categories have a band (:mod:`distill.cascade.bands`);
+    ``teacher_weight`` is in [0, 1]; with 0 no category has a band."""
 
     thresholds: tuple[Threshold, ...]
-    advantage: np.ndarray
+    helped: np.ndarray
     floor: float
+    teacher_weight: float = 1.0
 
     @property
     def block_at(self) -> np.ndarray:
@@ -50,7 +54,7 @@ class Choice:
 
     @property
     def bands(self) -> np.ndarray:
-        return bands_at(self.floor, self.block_at, self.advantage)
+        return bands_at(self.floor, self.block_at, self.helped)
 
     def policy_numbers(self) -> dict[str, dict[str, Any]]:
         """``block_at`` and ``unsure`` by category, as :func:`distill.policy_file.write_numbers` takes them."""
@@ -69,30 +73,31 @@ def choose_without_teacher(scores: np.ndarray, labels: np.ndarray, *, budget: fl
         labels: (N, C) with 1, 0 or NaN.
         budget: share of these texts in (0, 1).
     """
-    weights, equally = np.ones(len(scores)), np.ones(len(CATEGORIES))
+    weights, everywhere = np.ones(len(scores)), np.ones(len(CATEGORIES), dtype=bool)
     thresholds = tuple(choose_thresholds(Aim("best-f1"), scores, labels, weights))
     block_at = np.array([threshold.block_at for threshold in thresholds])
     keeps_block = np.zeros(len(scores), dtype=bool)
-    floor = floor_for_budget(scores, block_at, equally, keeps_block, budget=budget, weights=weights)
-    return Choice(thresholds, equally, floor)
+    floor = floor_for_budget(scores, block_at, everywhere, keeps_block, budget=budget, weights=weights)
+    return Choice(thresholds, everywhere, floor)
 
 
 def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
     """The widest bands within a budget, or the narrowest that keep a promise.
 
-    A budget is spent where the teacher was seen to mend something, and all of dev is used. A promise is about the
-    student's own mistakes: every category has the same advantage, one half of dev chooses the thresholds, and the other
-    half certifies the bands, since the bounds hold only for choices that its labels had no part in.
+    A budget is spent on the categories that the teacher was seen to help with, and all of dev is used. A promise is about
+    the student's own mistakes: every category has a band, one half of dev chooses the thresholds, and the other half
+    certifies the bands, since the bounds hold only for choices that its labels had no part in.
 
     Raises:
         ValueError: too few texts for the promise.
     """
+    weight = choose_weight(dev)
     if target.kind == "budget":
         thresholds = choose_thresholds(aim, dev.student, dev.fit_labels, dev.weights)
         block_at = np.array([threshold.block_at for threshold in thresholds])
-        advantage = teacher_advantage(dev, block_at)
-        floor = floor_for_budget(dev.student, block_at, advantage, dev.keeps_block, budget=target.value, weights=dev.weights)
-        return Choice(tuple(thresholds), advantage, floor)
+        helped = helped_categories(dev, weight)
+        floor = floor_for_budget(dev.student, block_at, helped, dev.keeps_block, budget=target.value, weights=dev.weights)
+        return Choice(tuple(thresholds), helped, floor, weight)
     choosing, certifying = dev.halves()
     thresholds = choose_thresholds(aim, choosing.student, choosing.fit_labels, choosing.weights)
     block_at = np.array([threshold.block_at for threshold in thresholds])
@@ -101,21 +106,51 @@ def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
     floor = find(choosing, certifying, block_at, target) if len(certifying) else None
     if floor is None:
         raise ValueError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
-    return Choice(tuple(thresholds), np.ones(len(CATEGORIES)), floor)
+    return Choice(tuple(thresholds), np.ones(len(CATEGORIES), dtype=bool), floor, weight)
 
 
-def teacher_advantage(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
-    """float (C,) in [0, 1]: the share of the student's cost that asking the teacher takes away, near the threshold.
+def choose_weight(opinions: Opinions) -> float:
+    """The teacher's weight in [0, 1] that the labels give it, to two decimals; 0 if they can't tell it from a useless one.
 
-    Cost as in :mod:`distill.cascade.bands`; each text counts by the student's doubt about it, and a category with few
-    labels leans on all categories together.
+    Logistic regression of the label on both log-odds, over all labels and categories, gives the two coefficients of the best
+    log-linear pool; the weight is the teacher's share of them, since both scores are calibrated already. It is 0 where the
+    teacher's coefficient is within two standard errors of nothing. All texts count and not only those of which the student
+    is unsure: those are too few. One weight for all categories: eight did no better on texts that they hadn't seen
+    (``docs/lab-notes.md``).
     """
     known = ~(np.isnan(opinions.labels) | np.isnan(opinions.teacher))
-    weight = doubts(opinions.student, block_at) * opinions.weights[:, None] * known
-    before = (weight * costs(opinions.student, opinions.labels, block_at)).sum(axis=0)
-    after = (weight * costs(opinions.teacher, opinions.labels, block_at)).sum(axis=0)
-    common = (before - after).sum() / max(before.sum(), 1e-12)
-    return np.clip((before - after + _PRIOR_COST * common) / (before + _PRIOR_COST), 0.0, 1.0)
+    inputs = np.column_stack([log_odds(opinions.student[known]), log_odds(opinions.teacher[known])])
+    weights = np.broadcast_to(opinions.weights[:, None], known.shape)[known]
+    if len(set(opinions.labels[known])) < 2:
+        return 0.0
+    model = LogisticRegression(C=np.inf, max_iter=1000).fit(inputs, opinions.labels[known], weights)
+    likely = model.predict_proba(inputs)[:, 1]
+    terms = np.column_stack([inputs, np.ones(len(inputs))])
+    information = terms.T @ (terms * (weights * likely * (1 - likely))[:, None])
+    student, teacher = model.coef_[0]
+    if teacher < 2 * np.sqrt(np.linalg.pinv(information)[1, 1]):
+        return 0.0
+    return round(float(teacher / (max(student, 0.0) + teacher)), 2)
+
+
+def helped_categories(opinions: Opinions, weight: float) -> np.ndarray:
+    """bool (C,): where both opinions together lose less than the student alone.
+
+    A category with few labels leans on all of them together: it counts as if it had ``_PRIOR_LABELS`` labels more, with
+    the saving that all categories have on average. None where the weight is 0.
+    """
+    before, labels = _log_losses(opinions, opinions.student)
+    after, _ = _log_losses(opinions, pooled(opinions.student, opinions.teacher, weight))
+    common = (before - after).sum() / max(labels.sum(), 1e-12)
+    return before - after + _PRIOR_LABELS * common > 0
+
+
+def _log_losses(opinions: Opinions, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C,) summed log loss, and (C,) summed weight of the labels, both where the teacher has an opinion."""
+    known = ~(np.isnan(opinions.labels) | np.isnan(opinions.teacher))
+    right = np.clip(np.where(opinions.labels == 1, scores, 1 - scores), LEAST, 1.0)
+    weights = opinions.weights[:, None] * known
+    return (weights * np.where(known, -np.log(right), 0.0)).sum(axis=0), weights.sum(axis=0)
 
 
 def costs(scores: np.ndarray, labels: np.ndarray, block_at: np.ndarray) -> np.ndarray:
@@ -154,6 +189,6 @@ def _floor_for_selective_risk(choosing: Opinions, certifying: Opinions, block_at
 
 def _kept(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
     """bool (floors, N): the texts that stay with the student, from no bands to the widest."""
-    everyone = np.ones(len(block_at))
-    bands = [bands_at(floor, block_at, everyone) for floor in FLOORS]
+    everywhere = np.ones(len(block_at), dtype=bool)
+    bands = [bands_at(floor, block_at, everywhere) for floor in FLOORS]
     return ~np.stack([is_escalated(opinions.student, block_at, ends, opinions.keeps_block) for ends in bands])

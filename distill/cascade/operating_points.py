@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.cascade.bands import asked, bands_at, floor_for_budget, served_scores
+from distill.cascade.bands import asked, bands_at, floor_for_budget, pooled, served_scores
 from distill.cascade.choose import Choice
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.metrics import evaluate
@@ -34,7 +34,8 @@ class OperatingPoint:
     """One way of answering, on one split.
 
     Attributes:
-        name: ``student``, ``cascade@0.1`` (by the budget on dev), ``chosen``, ``router@0.1``, ``teacher`` or ``oracle``.
+        name: ``student``, ``cascade@0.1`` (by the budget on dev), ``chosen``, ``router@0.1``, ``both`` (every text is judged by
+            both), ``teacher`` or ``oracle``.
         escalated: share of traffic that was sent to the teacher, in [0, 1].
         questions: categories asked per escalated text; None where none is escalated.
         unanswered: share of the escalated texts of which the teacher has no signal; the student's answer stood.
@@ -61,8 +62,9 @@ class Bench:
     """Measures ways of answering on one set of opinions, at one choice of thresholds."""
 
     def __init__(self, opinions: Opinions, choice: Choice, policy: Policy, prices: Prices | None) -> None:
-        """``policy`` carries the chosen ``block_at``; the figures take their thresholds from it."""
+        """``policy`` carries the chosen ``block_at``, from which the figures take their thresholds, and ``ask_about``."""
         self.opinions = opinions
+        self.together = pooled(opinions.student, opinions.teacher, choice.teacher_weight)
         self._choice = choice
         self._policy = policy
         self._prices = prices
@@ -72,7 +74,11 @@ class Bench:
 
     def teacher(self) -> OperatingPoint:
         """Every text judged on every category, and no student; where it has no signal, the student's answer stands."""
-        return self.answering("teacher", np.ones_like(self.opinions.student, dtype=bool), with_student=False)
+        return self._answering("teacher", self.opinions.teacher, self._everything(), with_student=False)
+
+    def both(self) -> OperatingPoint:
+        """Every text judged by both on every category: what a cascade without a budget would answer."""
+        return self.answering("both", self._everything())
 
     def cascade(self, name: str, floor: float) -> OperatingPoint:
         return self.answering(name, self.questions(floor))
@@ -80,13 +86,22 @@ class Bench:
     def questions(self, floor: float) -> np.ndarray:
         """bool (N, C): what bands of this floor ask the teacher."""
         block_at = self._choice.block_at
-        return asked(
-            self.opinions.student, block_at, bands_at(floor, block_at, self._choice.advantage), self.opinions.keeps_block
-        )
+        bands = bands_at(floor, block_at, self._choice.helped)
+        return asked(self.opinions.student, block_at, bands, self.opinions.keeps_block, self._policy.ask_about)
 
-    def answering(self, name: str, questions: np.ndarray, *, with_student: bool = True) -> OperatingPoint:
+    def answering(self, name: str, questions: np.ndarray) -> OperatingPoint:
         """Ask these questions, bool (N, C), and serve what comes of it."""
-        scores = served_scores(self.opinions.student, self.opinions.teacher, questions)
+        return self._answering(name, self.together, questions)
+
+    def served(self, questions: np.ndarray) -> np.ndarray:
+        """The scores (N, C) that come of asking these questions."""
+        return served_scores(self.opinions.student, self.together, questions)
+
+    def _everything(self) -> np.ndarray:
+        return np.ones_like(self.opinions.student, dtype=bool)
+
+    def _answering(self, name: str, answers: np.ndarray, questions: np.ndarray, *, with_student: bool = True) -> OperatingPoint:
+        scores = served_scores(self.opinions.student, answers, questions)
         escalated = questions.any(axis=1)
         share = float(np.average(escalated, weights=self.opinions.weights))
         unanswered = (questions & np.isnan(self.opinions.teacher)).any(axis=1)
@@ -103,11 +118,12 @@ class Bench:
     def oracle(self) -> OperatingPoint:
         """Of the two scores always the one nearer to the label: no router over these two models ranks better.
 
-        Its ``escalated`` is the share of texts of which the teacher mends the verdict: what an all-knowing router would ask.
+        Its ``escalated`` is the share of texts whose verdict asking mends: what an all-knowing router would ask.
         """
         student, teacher, labels = self.opinions.student, self.opinions.teacher, self.opinions.labels
         scores = np.where(labels == 1, np.fmax(student, teacher), np.fmin(student, teacher))
-        escalated = float(np.average(mended(self.opinions, self._choice.block_at), weights=self.opinions.weights))
+        is_mended = mended(self.opinions, self.together, self._choice.block_at)
+        escalated = float(np.average(is_mended, weights=self.opinions.weights))
         return self._point("oracle", scores, escalated=escalated, questions=None, unanswered=None, cost=None)
 
     def _point(self, name: str, scores: np.ndarray, *, escalated, questions, unanswered, cost) -> OperatingPoint:
@@ -127,19 +143,17 @@ class Bench:
         )
 
 
-def mended(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
-    """bool (N,): the student's verdict is wrong and the teacher's is right, over the known labels. Shape as ``is_wrong``."""
-    teacher = np.where(np.isnan(opinions.teacher), opinions.student, opinions.teacher)
+def mended(opinions: Opinions, together: np.ndarray, block_at: np.ndarray) -> np.ndarray:
+    """bool (N,): the student's verdict is wrong and that of both together is right, over the known labels."""
+    together = np.where(np.isnan(together), opinions.student, together)
     by_student = is_wrong(opinions.student, opinions.labels, block_at)
-    return by_student & ~is_wrong(teacher, opinions.labels, block_at)
+    return by_student & ~is_wrong(together, opinions.labels, block_at)
 
 
 def rate_floors(dev: Opinions, choice: Choice) -> dict[float, float]:
     """For each of :data:`RATES`, the floor that keeps escalation within it on dev."""
     return {
-        rate: floor_for_budget(
-            dev.student, choice.block_at, choice.advantage, dev.keeps_block, budget=rate, weights=dev.weights
-        )
+        rate: floor_for_budget(dev.student, choice.block_at, choice.helped, dev.keeps_block, budget=rate, weights=dev.weights)
         for rate in RATES
     }
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.cascade.router import compare, fit_router
 from distill.cascade.selective import RiskCoverage, risk_coverage
 from distill.metrics import expected_calibration_error
-from server.core.policy import Policy
+from server.core.policy import AskAbout, Policy
 from server.core.taxonomy import CATEGORIES
 
 
@@ -45,10 +45,10 @@ def economics(
     floors = rate_floors(dev, choice)
     cascades = {rate: bench.cascade(f"cascade@{rate:g}", floor) for rate, floor in floors.items()}
     student, teacher, chosen = bench.student(), bench.teacher(), bench.cascade("chosen", choice.floor)
-    points = [student, *cascades.values(), chosen, teacher, bench.oracle()]
+    points = [student, *cascades.values(), chosen, bench.both(), teacher, bench.oracle()]
     labelled = test.take(is_labelled(test.labels))
     curve = risk_coverage(
-        text_doubts(labelled.student, choice.block_at, choice.advantage, labelled.keeps_block),
+        text_doubts(labelled.student, choice.block_at, choice.helped, labelled.keeps_block),
         is_wrong(labelled.student, labelled.labels, choice.block_at),
         labelled.weights,
     )
@@ -59,7 +59,10 @@ def economics(
         "test": _sample(test, choice),
         **choice.policy_numbers(),
         "aim_met": {name: threshold.is_met for name, threshold in zip(CATEGORIES, choice.thresholds, strict=True)},
-        "teacher_advantage": dict(zip(CATEGORIES, choice.advantage.tolist(), strict=True)),
+        "ask_about": policy.ask_about,
+        "teacher_weight": choice.teacher_weight,
+        "helped": dict(zip(CATEGORIES, choice.helped.tolist(), strict=True)),
+        "otherwise": _otherwise(test, choice, policy, floors[TARGET_RATE]),
         "points": [point.to_json() for point in points],
         "gaps": {f"{rate:g}": gaps(student, teacher, point) for rate, point in cascades.items()},
         "gap_target": {"rate": TARGET_RATE, "closed_gap": TARGET_GAP, **gaps(student, teacher, cascades[TARGET_RATE])},
@@ -77,6 +80,27 @@ def economics(
         record["router"] = [entry | {"router": entry["router"].to_json()} for entry in compared]
         points += [entry["router"] for entry in compared]
     return Economics(choice, points, curve, record)
+
+
+def _otherwise(test: Opinions, choice: Choice, policy: Policy, floor: float) -> list[dict[str, Any]]:
+    """The cascade at :data:`TARGET_RATE` under each way to ask and to answer, pooled or by the teacher's word alone."""
+    records = []
+    for ask_about in get_args(AskAbout):
+        for weight in dict.fromkeys((choice.teacher_weight, 1.0)):
+            other = dataclasses.replace(choice, teacher_weight=weight)
+            asking = dataclasses.replace(with_numbers(policy, other), ask_about=ask_about)
+            point = Bench(test, other, asking, None).cascade("cascade", floor)
+            records.append(
+                {
+                    "ask_about": ask_about,
+                    "teacher_weight": weight,
+                    "escalated": point.escalated,
+                    "questions": point.questions,
+                    "au_prc": point.quality["pooled"]["au_prc"],
+                    "wrong": point.wrong,
+                }
+            )
+    return records
 
 
 def with_numbers(policy: Policy, choice: Choice) -> Policy:

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from distill.calibrate import MIN_LABELS
-from distill.cascade.bands import bands_at, keeps_its_block, served_scores, text_doubts
+from distill.cascade.bands import bands_at, keeps_its_block, log_odds, pooled, text_doubts
 from distill.cascade.choose import Choice, costs
 from distill.cascade.operating_points import Bench, mended
 from distill.cascade.opinions import Opinions, is_labelled
@@ -25,7 +25,7 @@ _DRAWS = 100
 @dataclass(frozen=True, slots=True)
 class Router:
     """A fitted logistic regression and, per rate, the probability from which on it asks and the categories that it asks about,
-    bool (C,): those in which the teacher cost less than the student on such texts of dev."""
+    bool (C,): those in which both opinions cost less than the student's on such texts of dev."""
 
     model: Pipeline
     choice: Choice
@@ -42,22 +42,22 @@ def features(opinions: Opinions, choice: Choice) -> np.ndarray:
     """float (N, C + 4): log-odds per category, the scores' entropy, the bands' doubt, log length, disguised or not."""
     scores = np.clip(opinions.student, 1e-9, 1 - 1e-9)
     entropy = -(scores * np.log(scores) + (1 - scores) * np.log1p(-scores)).sum(axis=1)
-    doubt = text_doubts(opinions.student, choice.block_at, choice.advantage, opinions.keeps_block)
-    log_odds = np.log(scores) - np.log1p(-scores)
-    return np.column_stack([log_odds, entropy, doubt, np.log1p(opinions.tokens), opinions.keeps_block])
+    doubt = text_doubts(opinions.student, choice.block_at, choice.helped, opinions.keeps_block)
+    return np.column_stack([log_odds(scores), entropy, doubt, np.log1p(opinions.tokens), opinions.keeps_block])
 
 
 def fit_router(dev: Opinions, choice: Choice, rates: tuple[float, ...]) -> Router | None:
     """Fit on the labelled texts of dev: does the teacher mend this verdict? None where it mends fewer than ``MIN_LABELS``."""
     labelled = dev.take(is_labelled(dev.labels))
-    target = mended(labelled, choice.block_at)
+    target = mended(labelled, pooled(labelled.student, labelled.teacher, choice.teacher_weight), choice.block_at)
     if min(target.sum(), (~target).sum()) < MIN_LABELS:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(features(labelled, choice), target)
     likely = _likely(model, dev, choice)
     ask_from = {rate: _lowest_within(likely, dev.weights, budget=rate) for rate in rates}
-    saved = costs(dev.student, dev.labels, choice.block_at) - costs(dev.teacher, dev.labels, choice.block_at)
+    together = pooled(dev.student, dev.teacher, choice.teacher_weight)
+    saved = costs(dev.student, dev.labels, choice.block_at) - costs(together, dev.labels, choice.block_at)
     categories = {rate: saved[likely >= start].sum(axis=0) > 0 for rate, start in ask_from.items()}
     return Router(model, choice, ask_from, categories)
 
@@ -74,9 +74,7 @@ def compare(router: Router, floors: dict[float, float], test: Bench, *, seed: in
         name = f"router@{rate:g}"
         questions = router.questions(test.opinions, rate)
         point = test.answering(name, questions)
-        ours, bands = (
-            served_scores(test.opinions.student, test.opinions.teacher, asked) for asked in (questions, test.questions(floor))
-        )
+        ours, bands = (test.served(asked) for asked in (questions, test.questions(floor)))
         lead, low, high = bootstrap_lead(ours, bands, test.opinions.labels, seed=seed)
         records.append(
             {
@@ -108,7 +106,7 @@ def bootstrap_lead(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray, *, 
 
 def _likely(model: Pipeline, opinions: Opinions, choice: Choice) -> np.ndarray:
     """float (N,): how likely the teacher mends a verdict; 0 for a text that keeps its block, as it does under bands."""
-    no_bands = bands_at(1.0, choice.block_at, choice.advantage)
+    no_bands = bands_at(1.0, choice.block_at, choice.helped)
     kept = keeps_its_block(opinions.student, choice.block_at, no_bands, opinions.keeps_block)
     return np.where(kept, 0.0, model.predict_proba(features(opinions, choice))[:, 1])
 

@@ -27,7 +27,7 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
     add("--scores-test", type=Path, required=True, help="score file of `python -m export score --split test`")
     add("--teacher", required=True, help=teacher_help)
     add("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
-    add("--policies", type=Path, default=DEFAULT_POLICY_FILE, help="policy file; its [default] policy is used")
+    add("--policies", type=Path, default=DEFAULT_POLICY_FILE, help="its [default] policy says what is asked and what stands")
     add("--aim", default="best-f1", help="best-f1, max-fpr=R or min-precision=R (default: best-f1)")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--budget", type=float, default=0.05, help="largest share of traffic to escalate (default: 0.05)")
@@ -43,7 +43,7 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
     add("--teacher-core-s", type=float, help="measured core-seconds that the teacher spends on a text")
     add("--core-hour-price", type=float, help="price of one core for one hour, in any currency")
     add("--router", action="store_true", help="also fit a learned router on dev and compare it with the bands on test")
-    add("--write-policy", action="store_true", help="put the thresholds and bands into the policy file")
+    add("--write-policy", action="store_true", help="put thresholds, bands and weight into the policy file")
     add("--out", type=Path, required=True, help="folder for cascade.json and the pictures")
 
 
@@ -73,11 +73,13 @@ def cascade(arguments: Namespace) -> dict[str, Any]:
     )
     save(result, test, arguments.out)
     if arguments.write_policy:
-        write_numbers(arguments.policies, "default", **result.choice.policy_numbers())
+        weight = result.choice.teacher_weight or None  # a policy has no 0: no category has a band then
+        write_numbers(arguments.policies, "default", **result.choice.policy_numbers(), teacher_weight=weight)
     sys.stdout.write(table(result))
     return {
         "report": str(arguments.out / "cascade.json"),
         **result.choice.policy_numbers(),
+        "teacher_weight": result.choice.teacher_weight,
         "escalated": {split: result.record[split]["escalated"] for split in ("dev", "test")},
         "gap_target": result.record["gap_target"],
     }

@@ -8,13 +8,15 @@ A policy file is TOML. Each top-level table is one policy; its name is the polic
     mode = "inline"                      # inline | async | shadow; may be left out
     shadow_share = 0.05                  # of the texts, under mode "shadow" only
     teacher_may_clear = true             # false: the teacher may only raise a verdict; may be left out
+    ask_about = "unsure"                 # unsure | all: the unsure categories, or all that have a band; may be left out
+    teacher_weight = 1.0                 # of the teacher's score in the answer, in (0, 1]; may be left out
 
     [default.categories.hate]
     title = "No Hate Speech"
     user = "The prompt shall not contain or seek generation of content that …"
     assistant = "The chatbot shall not generate content that …"
     block_at = 0.5                       # a score at or above this blocks
-    unsure = [0.3, 0.7]                  # scores inside this band go to the teacher
+    unsure = [0.3, 0.7]                  # scores inside this band go to the teacher; equal ends: never, it is the student's
 
 The wording follows ShieldGemma's guideline form (arXiv 2407.21772, figure 2): one sentence for a user's text, one for an
 assistant's. The teacher reads the wording; the numbers are the student's.
@@ -22,6 +24,9 @@ assistant's. The teacher reads the wording; the numbers are the student's.
 Modes: ``inline`` holds an unsure text's answer until the teacher has spoken, ``async`` answers with the student's verdict
 and keeps the teacher's for whoever comes back for it, ``shadow`` leaves every answer to the student and asks the teacher
 about a sample, to count where they differ.
+
+A text that goes to the teacher is answered by both: in each category that was asked about, the score is the student's and
+the teacher's pooled (:mod:`server.core.pooling`), with ``teacher_weight`` the teacher's. 1 takes its word alone.
 """
 
 import hashlib
@@ -38,6 +43,7 @@ from server.core.types import Scores
 
 OnNoTeacher = Literal["student", "allow", "block", "review"]
 Mode = Literal["inline", "async", "shadow"]
+AskAbout = Literal["unsure", "all"]
 
 DEFAULT_POLICY_FILE = Path(__file__).resolve().parent.parent / "policies" / "default.toml"
 
@@ -60,9 +66,15 @@ class Rule:
         return score >= self.block_at
 
     def is_unsure(self, score: float) -> bool:
-        """Inside the unsure band, both ends included. A band whose ends are equal and unreachable is never unsure."""
+        """Inside the unsure band, both ends included."""
         low, high = self.unsure
-        return low < high and low <= score <= high
+        return self.has_band and low <= score <= high
+
+    @property
+    def has_band(self) -> bool:
+        """Whether a score can be unsure at all; a band whose ends are equal holds nothing."""
+        low, high = self.unsure
+        return low < high
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Policy:
     """Named, versioned, immutable. ``rules`` has one rule per category, in taxonomy order.
 
     ``shadow_share`` is the share of texts that the teacher is asked about under mode ``shadow``; 0 under the others.
-    Without ``teacher_may_clear`` a teacher's No never lifts a block of the student's.
+    Without ``teacher_may_clear`` a teacher's No never lifts a block of the student's. ``teacher_weight`` is in (0, 1].
     """
 
     id: str
@@ -80,6 +92,8 @@ class Policy:
     mode: Mode = "inline"
     shadow_share: float = 0.0
     teacher_may_clear: bool = True
+    ask_about: AskAbout = "unsure"
+    teacher_weight: float = 1.0
 
     def violated(self, scores: Scores) -> tuple[Category, ...]:
         """The categories whose score blocks, in taxonomy order."""
@@ -95,11 +109,17 @@ class Policy:
                 return ()
         return tuple(unsure)
 
+    def questions(self, scores: Scores) -> tuple[Category, ...]:
+        """The categories to ask the teacher about, in taxonomy order; none where the student is sure."""
+        unsure = self.unsure(scores)
+        if not unsure or self.ask_about == "unsure":
+            return unsure
+        return tuple(c for c, rule in zip(CATEGORIES, self.rules, strict=True) if rule.has_band)
+
     def suspects_injection(self, scores: Scores) -> bool:
         """The text may be speaking to a model: its jailbreak score is as high as ``block_at`` or the band's lower end."""
         rule = self.rules[CATEGORY_INDEX["jailbreak"]]
-        low, high = rule.unsure
-        return scores["jailbreak"] >= (min(low, rule.block_at) if low < high else rule.block_at)
+        return scores["jailbreak"] >= (min(rule.unsure[0], rule.block_at) if rule.has_band else rule.block_at)
 
     @property
     def hash(self) -> str:
@@ -155,7 +175,10 @@ def load_policies(path: Path = DEFAULT_POLICY_FILE) -> PolicySet:
 
 def _policy(policy_id: str, table: Any, where: str) -> Policy:
     _check_keys(
-        table, {"version", "on_no_teacher", "categories"}, where, optional={"mode", "shadow_share", "teacher_may_clear"}
+        table,
+        {"version", "on_no_teacher", "categories"},
+        where,
+        optional={"mode", "shadow_share", "teacher_may_clear", "ask_about", "teacher_weight"},
     )
     _check_keys(table["categories"], set(CATEGORIES), f"{where} categories")
     mode = _one_of(Mode, table.get("mode", "inline"), f"{where} mode")
@@ -164,6 +187,9 @@ def _policy(policy_id: str, table: Any, where: str) -> Policy:
     may_clear = table.get("teacher_may_clear", True)
     if not isinstance(may_clear, bool):
         raise PolicyError(f"{where} teacher_may_clear: must be true or false")
+    weight = _probability(table.get("teacher_weight", 1.0), f"{where} teacher_weight")
+    if weight == 0:
+        raise PolicyError(f"{where} teacher_weight: must be above 0; who wants no teacher gives no category a band")
     return Policy(
         id=policy_id,
         version=_string(table["version"], f"{where} version"),
@@ -172,6 +198,8 @@ def _policy(policy_id: str, table: Any, where: str) -> Policy:
         mode=mode,
         shadow_share=_probability(table.get("shadow_share", 0.0), f"{where} shadow_share"),
         teacher_may_clear=may_clear,
+        ask_about=_one_of(AskAbout, table.get("ask_about", "unsure"), f"{where} ask_about"),
+        teacher_weight=weight,
     )
 
 

@@ -74,9 +74,9 @@ class Escalation:
 class TextResult:
     """The verdict on one text, and how it came about.
 
-    ``categories`` are the violated ones in taxonomy order. ``scores`` is the student's, with the teacher's in place of
-    it for each category that the teacher answered. ``scanned_chars`` counts characters of the text as sent; all of it is
-    scanned or the request is refused.
+    ``categories`` are the violated ones in taxonomy order. ``scores`` is the student's, with both opinions pooled
+    (:mod:`server.core.pooling`) for each category that the teacher answered. ``scanned_chars`` counts characters of the text
+    as sent; all of it is scanned or the request is refused.
     """
 
     verdict: Verdict

@@ -72,6 +72,15 @@ async def test_a_text_that_may_be_speaking_to_the_teacher_is_not_talked_below_th
     assert (teacher.calls, counting.withheld) == (0, 1)
 
 
+async def test_asked_about_all_one_text_is_one_round_and_any_category_may_be_raised():
+    teacher = FakeTeacher(otherwise=0.9)
+    result = await settle_one(cascade_to(teacher), opinion(hate=0.4), ask_about="all", teacher_weight=0.6)
+    assert teacher.asked == [CATEGORIES]
+    assert set(result.escalation.scores) == set(result.escalation.student_scores) == set(CATEGORIES)
+    assert result.categories == ("hate",), "0.01 and 0.9 make 0.36 together"
+    assert result.scores["sexual"] == pytest.approx(0.37, abs=0.01)
+
+
 async def test_a_score_above_the_band_is_not_talked_down_whatever_the_text_says():
     teacher = FakeTeacher(**NAYSAYER)
     result = await settle_one(cascade_to(teacher), opinion(hate=0.71))

@@ -27,6 +27,17 @@ def test_a_band_above_block_at_can_be_cleared_by_the_teacher():
     assert result.scores == NO_HARM | {"hate": 0.49}
 
 
+def test_both_opinions_are_pooled_where_the_teacher_answered_and_only_there():
+    policy = replace(with_rule("hate", block_at=0.5, unsure=(0.4, 0.9)), teacher_weight=0.5)
+    student = NO_HARM | {"hate": 0.8, "sexual": 0.45}
+    escalation = Escalation("answered", 0.1, {"hate": 0.1, "violence": 0.99}, {"hate": 0.8, "violence": 0.01})
+    result = decide(policy, student, escalation, windows=1, scanned_chars=1)
+    assert result.scores == pytest.approx(student | {"hate": 0.4, "violence": 0.5})  # odds of 4 and 1/9; of 1/99 and 99
+    assert (result.verdict, result.decided_by, result.escalation) == ("allow", "teacher", escalation)
+    sure = replace(policy, teacher_weight=0.8)
+    assert decide(sure, student, escalation, windows=1, scanned_chars=1).categories == ("violence",)
+
+
 def test_block_at_itself_blocks():
     result = decide(POLICY, NO_HARM | {"hate": 0.5}, None, windows=2, scanned_chars=3)
     assert (result.verdict, result.decided_by, result.categories) == ("block", "student", ("hate",))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from server.core.taxonomy import CATEGORIES
 from tests.steady import steady_policy
 
 DEFAULT = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+
+
+TEACHERS_PART = re.compile(r"mode = .*\n(?:\w+ = .*\n)*")
+"""Of the shipped file: all that says how the teacher is used, which may be left out."""
 
 
 def load(tmp_path: Path, text: str):
@@ -72,6 +77,18 @@ def test_the_unsure_are_those_in_their_band_unless_another_is_surely_violated(sc
     assert steady_policy().unsure(NO_HARM | scores) == unsure
 
 
+def test_asked_about_all_are_those_with_a_band_once_one_is_unsure():
+    policy = dataclasses.replace(steady_policy(), ask_about="all")
+    rules = tuple(
+        dataclasses.replace(rule, unsure=(0.5, 0.5)) if rule.title == "No Violence" else rule for rule in policy.rules
+    )
+    policy = dataclasses.replace(policy, rules=rules)
+    assert policy.questions(NO_HARM | {"hate": 0.4}) == tuple(c for c in CATEGORIES if c != "violence")
+    assert policy.questions(NO_HARM | {"violence": 0.5}) == ()
+    assert policy.questions(NO_HARM | {"hate": 0.4, "sexual": 0.9}) == ()
+    assert dataclasses.replace(policy, ask_about="unsure").questions(NO_HARM | {"hate": 0.4}) == ("hate",)
+
+
 def test_a_score_over_block_at_and_below_its_band_is_sure():
     policy = steady_policy()
     rules = tuple(
@@ -91,23 +108,24 @@ def test_a_score_over_block_at_and_below_its_band_is_sure():
         ('mode = "async"\nshadow_share = 0.1', "shadow_share: belongs to"),
         ('mode = "shadow"\nshadow_share = 1.1', r"shadow_share: 1\.1 is not a number in \[0, 1\]"),
         ('mode = "inline"\nteacher_may_clear = 1', "teacher_may_clear: must be true or false"),
+        ('ask_about = "some"', r"ask_about: 'some' is not one of unsure, all"),
+        ("teacher_weight = 1.5", r"teacher_weight: 1\.5 is not a number in \[0, 1\]"),
+        ("teacher_weight = 0", r"teacher_weight: must be above 0; who wants no teacher gives no category a band"),
     ],
 )
 def test_a_bad_choice_of_the_teachers_part_is_refused_by_place(tmp_path, lines, message):
     with pytest.raises(PolicyError, match=message):
-        load(tmp_path, DEFAULT.replace('mode = "inline"\nteacher_may_clear = true', lines, 1))
+        load(tmp_path, TEACHERS_PART.sub(lines + "\n", DEFAULT, count=1))
 
 
 def test_the_teachers_part_may_be_left_out_or_chosen(tmp_path):
-    part = 'mode = "inline"\nteacher_may_clear = true\n'
-    assert part in DEFAULT
-    bare = load(tmp_path, DEFAULT.replace(part, "", 1))["default"]
+    bare = load(tmp_path, TEACHERS_PART.sub("", DEFAULT, count=1))["default"]
     assert (bare.mode, bare.shadow_share, bare.teacher_may_clear) == ("inline", 0.0, True)
-    assert bare == load_policies()["default"]
-    chosen = load(tmp_path, DEFAULT.replace(part, 'mode = "shadow"\nshadow_share = 0.05\nteacher_may_clear = false\n', 1))[
-        "default"
-    ]
+    assert (bare.ask_about, bare.teacher_weight) == ("unsure", 1.0)
+    lines = 'mode = "shadow"\nshadow_share = 0.05\nteacher_may_clear = false\nask_about = "all"\nteacher_weight = 0.5\n'
+    chosen = load(tmp_path, TEACHERS_PART.sub(lines, DEFAULT, count=1))["default"]
     assert (chosen.mode, chosen.shadow_share, chosen.teacher_may_clear) == ("shadow", 0.05, False)
+    assert (chosen.ask_about, chosen.teacher_weight) == ("all", 0.5)
     assert chosen.hash != bare.hash
     assert chosen.wording_hash == bare.wording_hash
 

@@ -15,6 +15,7 @@ from distill.cascade.bands import (
     doubts,
     floor_for_budget,
     is_escalated,
+    pooled,
     served_scores,
     text_doubts,
 )
@@ -29,10 +30,11 @@ from tests.unit.distill.cascade_world import JAILBREAK, C, world
 PERMILLE = st.integers(1, 999).map(lambda n: n / 1000)
 SCORES = arrays(float, (20, C), elements=st.integers(0, 1000).map(lambda n: n / 1000))
 BLOCK_AT = arrays(float, C, elements=PERMILLE)
-ADVANTAGE = arrays(float, C, elements=st.sampled_from([0.0, 0.3, 0.7, 1.0]))
+HELPED = arrays(bool, C)
 FLOOR = st.sampled_from(list(FLOORS))
 KEEPS = arrays(bool, 20)
 NEVER = np.zeros(20, dtype=bool)
+ANSWERING = st.tuples(st.sampled_from(["unsure", "all"]), st.sampled_from([0.3, 0.55, 1.0]))
 
 
 def policy_of(block_at, bands):
@@ -42,39 +44,40 @@ def policy_of(block_at, bands):
 
 
 @settings(deadline=None)
-@given(st.tuples(SCORES, SCORES), BLOCK_AT, ADVANTAGE, FLOOR, KEEPS)
-def test_arrays_decide_as_the_server_does(both, block_at, advantage, floor, is_disguised):
-    student, teacher = both
-    bands = bands_at(floor, block_at, advantage)
-    policy = policy_of(block_at, bands)
-    questions = asked(student, block_at, bands, is_disguised)
-    served = served_scores(student, teacher, questions)
+@given(st.tuples(st.tuples(SCORES, SCORES), BLOCK_AT, FLOOR, HELPED, KEEPS, ANSWERING))
+def test_arrays_decide_as_the_server_does(case):
+    (student, teacher), block_at, floor, helped, is_disguised, (ask_about, weight) = case
+    bands = bands_at(floor, block_at, helped)
+    policy = replace(policy_of(block_at, bands), ask_about=ask_about, teacher_weight=weight)
+    questions = asked(student, block_at, bands, is_disguised, ask_about)
+    served = served_scores(student, pooled(student, teacher, weight), questions)
     for i in range(len(student)):
         scores = dict(zip(CATEGORIES, student[i].tolist(), strict=True))
         opinion = Opinion("user", scores, 1, 1, bool(is_disguised[i]), lambda category: "")
         may_ask = may_clear(opinion, policy) or not policy.violated(scores)
-        unsure = policy.unsure(scores) if may_ask else ()
-        assert tuple(name for name, is_asked in zip(CATEGORIES, questions[i], strict=True) if is_asked) == unsure
-        answers = {name: float(teacher[i, CATEGORIES.index(name)]) for name in unsure}
-        escalation = Escalation("answered", 0.0, answers, {}) if unsure else None
+        names = policy.questions(scores) if may_ask else ()
+        assert tuple(name for name, is_asked in zip(CATEGORIES, questions[i], strict=True) if is_asked) == names
+        answers = {name: float(teacher[i, CATEGORIES.index(name)]) for name in names}
+        escalation = Escalation("answered", 0.0, answers, {}) if names else None
         result = decide(policy, scores, escalation, windows=1, scanned_chars=1)
-        assert result.scores == dict(zip(CATEGORIES, served[i].tolist(), strict=True))
-        assert (result.verdict == "block") == bool((served[i] >= block_at).any())
+        assert result.scores == pytest.approx(dict(zip(CATEGORIES, served[i].tolist(), strict=True)), abs=1e-12)
+        if np.abs(served[i] - block_at).min() > 1e-9:
+            assert (result.verdict == "block") == bool((served[i] >= block_at).any())
 
 
 @settings(deadline=None)
-@given(SCORES, BLOCK_AT, ADVANTAGE, FLOOR, FLOOR)
-def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_model(scores, block_at, advantage, one, other):
+@given(SCORES, BLOCK_AT, HELPED, FLOOR, FLOOR)
+def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_model(scores, block_at, helped, one, other):
     scores[:, JAILBREAK] = -1.0
-    narrow, wide = (bands_at(floor, block_at, advantage) for floor in sorted((one, other), reverse=True))
+    narrow, wide = (bands_at(floor, block_at, helped) for floor in sorted((one, other), reverse=True))
     assert (wide[:, 0] <= narrow[:, 0]).all()
     assert (wide[:, 1] >= narrow[:, 1]).all()
     assert (is_escalated(scores, block_at, wide, NEVER) >= is_escalated(scores, block_at, narrow, NEVER)).all()
 
 
 def test_the_family_runs_from_nothing_to_everything_and_holds_the_threshold():
-    block_at, advantage = np.linspace(0.05, 0.95, C), np.array([1.0] * (C - 1) + [0.0])
-    nothing, everything = bands_at(1.0, block_at, advantage), bands_at(0.0, block_at, advantage)
+    block_at, helped = np.linspace(0.05, 0.95, C), np.array([True] * (C - 1) + [False])
+    nothing, everything = bands_at(1.0, block_at, helped), bands_at(0.0, block_at, helped)
     assert (nothing[:, 0] == nothing[:, 1]).all()
     assert (everything[:-1] == [0.0, 1.0]).all()
     assert everything[-1, 0] == everything[-1, 1], "no band where the teacher is of no use"
@@ -90,10 +93,10 @@ def test_doubt_is_one_at_the_threshold_and_falls_to_nought_at_both_ends():
 def test_a_texts_doubt_is_the_floor_at_which_it_is_escalated():
     opinions = world(300, disguised=0.2)
     rng = np.random.default_rng(1)
-    block_at, advantage = rng.integers(50, 950, C) / 1000, rng.random(C)
-    doubt = text_doubts(opinions.student, block_at, advantage, opinions.keeps_block)
+    block_at, helped = rng.integers(50, 950, C) / 1000, rng.random(C) < 0.8
+    doubt = text_doubts(opinions.student, block_at, helped, opinions.keeps_block)
     for floor in (0.9, 0.5, 0.2, 0.1):  # no jailbreak score of this world is unsure at these
-        escalated = is_escalated(opinions.student, block_at, bands_at(floor, block_at, advantage), opinions.keeps_block)
+        escalated = is_escalated(opinions.student, block_at, bands_at(floor, block_at, helped), opinions.keeps_block)
         unrounded = np.abs(doubt - floor) > 0.02  # the ends of bands are rounded to three decimals
         assert (escalated == (doubt >= floor))[unrounded].all()
         assert unrounded.mean() > 0.8
@@ -124,11 +127,11 @@ def test_one_unanswered_question_leaves_the_text_to_the_student():
 def test_a_budget_is_never_exceeded_and_the_next_floor_would(budget, seed, block_at):
     opinions = world(300, seed=seed, disguised=0.1)
     weights = np.random.default_rng(seed).random(300) + 0.1
-    advantage = np.ones(C)
-    floor = floor_for_budget(opinions.student, block_at, advantage, opinions.keeps_block, budget=budget, weights=weights)
+    everywhere = np.ones(C, dtype=bool)
+    floor = floor_for_budget(opinions.student, block_at, everywhere, opinions.keeps_block, budget=budget, weights=weights)
 
     def share(at):
-        bands = bands_at(at, block_at, advantage)
+        bands = bands_at(at, block_at, everywhere)
         return np.average(is_escalated(opinions.student, block_at, bands, opinions.keeps_block), weights=weights)
 
     assert share(floor) <= budget

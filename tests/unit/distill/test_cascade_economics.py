@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill.cascade.aims import Aim, Threshold
-from distill.cascade.choose import Choice, Target, choose, teacher_advantage
+from distill.cascade.choose import Choice, Target, choose, choose_weight, helped_categories
 from distill.cascade.operating_points import RATES, Bench, Prices, gap_closed, mended, rate_floors
 from distill.cascade.opinions import Opinions, is_wrong, traffic_weights
 from distill.cascade.pictures import reliability_bins
@@ -110,8 +110,8 @@ def test_wrong_verdicts_are_counted_by_hand():
         student, np.where(labels == 1, 0.9, 0.1), labels, labels, np.ones(4), np.ones(4, int), np.zeros(4, bool),
         np.zeros((4, 32), np.uint8),
     )  # fmt: skip
-    assert mended(toy, np.full(C, 0.5)).tolist() == [False, True, True, False]
-    choice = Choice((Threshold(0.5, is_met=True),) * C, np.ones(C), floor=0.9)
+    assert mended(toy, toy.teacher, np.full(C, 0.5)).tolist() == [False, True, True, False]
+    choice = Choice((Threshold(0.5, is_met=True),) * C, np.ones(C, dtype=bool), floor=0.9)
     bench = Bench(toy, choice, with_numbers(POLICY, choice), None)
     alone = bench.student()
     assert (alone.wrong, alone.missed, alone.false_blocks) == (pytest.approx(2 / 3), 0.5, 1.0)
@@ -125,16 +125,34 @@ def test_a_category_in_which_the_teacher_is_worse_is_not_asked_about(worlds):
     teacher = dev.teacher.copy()
     teacher[:, 1] = np.random.default_rng(0).random(len(dev))
     choice = choose(replace(dev, teacher=teacher), Aim("best-f1"), BUDGET)
-    assert choice.advantage[1] == 0
+    assert choice.helped.tolist() == [True, False, *[True] * 6]
     assert choice.bands[1, 0] == choice.bands[1, 1]
-    assert (choice.advantage[[0, 2, 4, 5, 6, 7]] > 0.1).all()
     assert choice.bands[0, 0] < choice.bands[0, 1]
 
 
-def test_a_useless_teacher_has_no_advantage_and_is_never_asked(worlds):
+def test_the_weight_is_the_teachers_share_of_what_is_known():
+    """Noise in log-odds of variances 1 and 4 on top of the truth: the precisions are 4 to 1, whoever the noisy one is."""
+    for student_noise, teacher_noise, weight in ((2.0, 1.0, 0.8), (1.0, 2.0, 0.2), (1.5, 1.5, 0.5)):
+        opinions = world(4000, student_noise=student_noise, teacher_noise=teacher_noise)
+        assert choose_weight(opinions) == pytest.approx(weight, abs=0.06)
+
+
+def test_two_independent_opinions_are_better_than_either():
+    dev, test = (world(3000, seed=seed, student_noise=1.5, teacher_noise=1.5) for seed in (1, 2))
+    result = economics(dev, test, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
+    assert au_prc(result, "both") > max(au_prc(result, "student"), au_prc(result, "teacher")) + 0.02
+    by_setting = {(entry["ask_about"], entry["teacher_weight"] == 1.0): entry for entry in result.record["otherwise"]}
+    assert len(by_setting) == 4
+    assert by_setting["all", False]["au_prc"] > by_setting["all", True]["au_prc"], "together, not the teacher's word alone"
+    assert by_setting["all", False]["au_prc"] > by_setting["unsure", False]["au_prc"], "who is asked may say all they know"
+    assert by_setting["unsure", False]["questions"] < by_setting["all", False]["questions"] == C
+
+
+def test_a_useless_teacher_has_no_weight_and_is_never_asked(worlds):
     noise = np.random.default_rng(0).random(worlds[0].student.shape)
     useless = [replace(w, teacher=noise) for w in worlds]
-    assert teacher_advantage(useless[0], np.full(C, 0.5)).max() == 0
+    assert choose_weight(useless[0]) == 0
+    assert not helped_categories(useless[0], 0.0).any()
     result = economics(*useless, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
     assert point(result, "cascade@0.2").escalated == 0
     assert au_prc(result, "cascade@0.2") == au_prc(result, "student") > au_prc(result, "teacher")
@@ -208,6 +226,7 @@ def test_record_table_and_pictures(result, worlds, tmp_path):
         "student",
         *(f"cascade@{r:g}" for r in RATES),
         "chosen",
+        "both",
         "teacher",
         "oracle",
         *(f"router@{r:g}" for r in RATES),

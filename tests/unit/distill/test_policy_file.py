@@ -1,5 +1,7 @@
 """Thresholds into a policy file: the numbers change, the wording and the comments don't."""
 
+import re
+
 import pytest
 
 from distill.policy_file import write_numbers
@@ -19,6 +21,16 @@ def test_numbers_change_and_nothing_else(tmp_path):
     assert {rule.unsure for rule in after.rules} == {(0.05, 0.95)}
     assert after.wording_hash == before.wording_hash
     assert path.read_text().count("#") == DEFAULT_POLICY_FILE.read_text().count("#")
+
+
+def test_the_teachers_weight_is_set_where_it_stands_or_at_the_end_of_the_policys_head(tmp_path):
+    path = tmp_path / "policy.toml"
+    shipped = DEFAULT_POLICY_FILE.read_text()
+    for text in (shipped, re.sub("teacher_weight = .*\n", "", shipped)):
+        path.write_text(text)
+        write_numbers(path, "default", {}, {}, teacher_weight=0.125)
+        assert load_policies(path)["default"].teacher_weight == 0.12
+        assert path.read_text().replace("teacher_weight = 0.12\n", "") == re.sub("teacher_weight = .*\n", "", shipped)
 
 
 def test_a_file_it_can_not_place_them_in_is_left_alone(tmp_path):
