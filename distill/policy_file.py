@@ -17,7 +17,7 @@ def write_numbers(
     rounded to two, if it is given.
 
     Raises:
-        PolicyError: the file is no policy file, before or after.
+        PolicyError: the file is no policy file, before or after; it is as it was.
         ValueError: a category's numbers don't stand as they should.
     """
     load_policies(path)
@@ -33,5 +33,10 @@ def write_numbers(
         text, count = head.subn(rf"\g<head>teacher_weight = {teacher_weight:.2f}\n", text, count=1)
         if count != 1:
             raise ValueError(f"{path}: [{policy_id}] has no place for teacher_weight")
-    path.write_text(text, encoding="utf-8")
-    load_policies(path)
+    trial = path.with_name(f".{path.name}.trial")
+    try:
+        trial.write_text(text, encoding="utf-8")
+        load_policies(trial)
+        trial.replace(path)
+    finally:
+        trial.unlink(missing_ok=True)

@@ -3,10 +3,11 @@
 A text goes on if the student is unsure of it and a teacher's answer can change the verdict. The teacher reads the text,
 so a text can try to talk to it; the bound on that is here and not in the teacher:
 
-* a score above its unsure band is never asked about, so no text can be talked out of a sure block;
+* a text that is blocked by a score above its unsure band is never asked about, so none can be talked out of a sure block;
 * where the text may be speaking to a model (the student's jailbreak score says so), where it hides what it says (invisible
-  or look-alike characters, spelt-out words), and under a policy without ``teacher_may_clear``, the teacher may raise the
-  verdict and not lower it: a text that the student blocks isn't asked about, its block stands.
+  or look-alike characters, spelt-out words), where more than one of its windows is blocked (the teacher reads one), and under
+  a policy without ``teacher_may_clear``, the teacher may raise the verdict and not lower it: a text that the student blocks
+  isn't asked about, its block stands.
 """
 
 import asyncio
@@ -50,7 +51,8 @@ class Opinion:
     """What the student says of one text, and how it came to it.
 
     ``passage`` gives what raised a category's score, as the teacher would read it. ``is_disguised`` says that the text held
-    what no reader sees, or reads otherwise when spelt-out words are put together.
+    what no reader sees, or reads otherwise when spelt-out words are put together. ``elsewhere`` is what the text would score
+    without those passages, category by category; None for a text of one window.
     """
 
     role: Role
@@ -59,6 +61,7 @@ class Opinion:
     scanned_chars: int
     is_disguised: bool
     passage: Callable[[Category], str]
+    elsewhere: Scores | None = None
 
     def decide(self, policy: Policy, escalation: Escalation | None) -> TextResult:
         return decide(policy, self.scores, escalation, windows=self.windows, scanned_chars=self.scanned_chars)
@@ -140,14 +143,17 @@ class Cascade:
         return ()
 
     async def _escalate(self, opinion: Opinion, categories: Sequence[Category], asker: Asker, deadline: float) -> Escalation:
-        """Ask about each category in the passage that raised it, one question per passage.
+        """Ask about each unsure category in the passage that raised it, and about further ones in the first of those: one
+        question per passage. In a text of which the student is sure, each category has its own passage.
 
         One unanswered question leaves the text unanswered: half a judgement isn't one.
         """
         started = time.monotonic()
+        unsure = asker.policy.unsure(opinion.scores)
         questions: dict[str, dict[Category, Rule]] = defaultdict(dict)
         for category in categories:
-            questions[opinion.passage(category)][category] = asker.policy.rules[CATEGORY_INDEX[category]]
+            passage = opinion.passage(category if category in unsure or not unsure else unsure[0])
+            questions[passage][category] = asker.policy.rules[CATEGORY_INDEX[category]]
         replies = await asyncio.gather(
             *(
                 self._route.judge(passage, opinion.role, rules, artifact=asker.artifact, deadline=deadline, key=asker.key)
@@ -209,7 +215,9 @@ class Cascade:
 
 def may_clear(opinion: Opinion, policy: Policy) -> bool:
     """Whether a teacher's No may lift the student's block of this text."""
-    return policy.teacher_may_clear and not opinion.is_disguised and not policy.suspects_injection(opinion.scores)
+    if not policy.teacher_may_clear or opinion.is_disguised or policy.suspects_injection(opinion.scores):
+        return False
+    return opinion.elsewhere is None or not policy.violated(opinion.elsewhere)
 
 
 def disagreements(policy: Policy, escalation: Escalation) -> dict[Category, ShadowDirection]:

@@ -21,7 +21,7 @@ from server.core.canonical import canonicalise
 from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
 from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
-from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Text, Timings
+from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, Timings
 from server.inference.classifier import Encoder, Window
 from server.student import Student
 
@@ -180,10 +180,12 @@ def form_opinions(
     first = 0
     for text, reading in zip(texts, readings, strict=True):
         last = first + len(reading.windows)
-        peaks, tops = _peaks([answer.row for answer in answers[first:last]])
-        scores = {category: calibration[category].score(peaks[i]) for i, category in enumerate(CATEGORIES)}
+        rows = [answer.row for answer in answers[first:last]]
+        peaks, tops = _peaks(rows)
         passage = partial(reading.passage, tops)
-        opinions.append(Opinion(text.role, scores, len(reading.windows), len(text.text), reading.is_disguised, passage))
+        elsewhere = _scores(calibration, _second_peaks(rows)) if len(rows) > 1 else None
+        scores = _scores(calibration, peaks)
+        opinions.append(Opinion(text.role, scores, len(rows), len(text.text), reading.is_disguised, passage, elsewhere))
         first = last
     return opinions
 
@@ -194,6 +196,15 @@ def _peaks(rows: Sequence[np.ndarray]) -> tuple[list[float], list[int]]:
         return rows[0].tolist(), [0] * len(CATEGORIES)
     logits = np.stack(rows)
     return logits.max(axis=0).tolist(), logits.argmax(axis=0).tolist()
+
+
+def _second_peaks(rows: Sequence[np.ndarray]) -> list[float]:
+    """For each column its largest logit but one; of at least two rows."""
+    return np.partition(np.stack(rows), -2, axis=0)[-2].tolist()
+
+
+def _scores(calibration: Calibration, logits: Sequence[float]) -> Scores:
+    return {category: calibration[category].score(logits[i]) for i, category in enumerate(CATEGORIES)}
 
 
 def check_row(row: np.ndarray) -> bool:

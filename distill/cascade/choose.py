@@ -89,7 +89,7 @@ def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
     certifies the bands, since the bounds hold only for choices that its labels had no part in.
 
     Raises:
-        ValueError: too few texts for the promise.
+        ValueError: too few texts for the promise, or a teacher that can't help to keep it.
     """
     weight = choose_weight(dev)
     if target.kind == "budget":
@@ -98,6 +98,8 @@ def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
         helped = helped_categories(dev, weight)
         floor = floor_for_budget(dev.student, block_at, helped, dev.keeps_block, budget=target.value, weights=dev.weights)
         return Choice(tuple(thresholds), helped, floor, weight)
+    if weight == 0:
+        raise ValueError(f"no {target.kind} can be promised: on these texts the teacher can't be told from a useless one")
     choosing, certifying = dev.halves()
     thresholds = choose_thresholds(aim, choosing.student, choosing.fit_labels, choosing.weights)
     block_at = np.array([threshold.block_at for threshold in thresholds])
@@ -139,6 +141,8 @@ def helped_categories(opinions: Opinions, weight: float) -> np.ndarray:
     A category with few labels leans on all of them together: it counts as if it had ``_PRIOR_LABELS`` labels more, with
     the saving that all categories have on average. None where the weight is 0.
     """
+    if weight == 0:
+        return np.zeros(len(CATEGORIES), dtype=bool)
     before, labels = _log_losses(opinions, opinions.student)
     after, _ = _log_losses(opinions, pooled(opinions.student, opinions.teacher, weight))
     common = (before - after).sum() / max(labels.sum(), 1e-12)

@@ -81,6 +81,13 @@ async def test_asked_about_all_one_text_is_one_round_and_any_category_may_be_rai
     assert result.scores["sexual"] == pytest.approx(0.37, abs=0.01)
 
 
+async def test_asked_about_all_the_further_categories_are_asked_about_in_the_unsure_ones_passage():
+    teacher = FakeTeacher()
+    passages = {"violence": "another passage", "hate": "what is unsure", "sexual": "a third"}
+    await settle_one(cascade_to(teacher), opinion(hate=0.4, violence=0.4, passages=passages), ask_about="all")
+    assert teacher.asked == [tuple(c for c in CATEGORIES if c != "violence"), ("violence",)]
+
+
 async def test_a_score_above_the_band_is_not_talked_down_whatever_the_text_says():
     teacher = FakeTeacher(**NAYSAYER)
     result = await settle_one(cascade_to(teacher), opinion(hate=0.71))

@@ -109,6 +109,16 @@ async def test_watchers_hear_of_an_answered_request_and_of_what_the_student_said
     assert checked.opinions[0].scores == answer.results[0].scores
 
 
+@pytest.mark.parametrize(
+    ("second", "verdict", "decided_by"), [("hate=0.3", "allow", "teacher"), ("hate=0.55", "block", "student")]
+)
+async def test_the_teachers_no_to_one_window_clears_no_other(make_checker, second, verdict, decided_by):
+    teacher = FakeTeacher(otherwise=0.0)
+    text = "plain " * 30 + "hate=0.6 " + "plain " * 30 + second
+    (result,) = (await make_checker(teacher=teacher).check([Text(text)])).results
+    assert (result.verdict, result.decided_by, teacher.calls) == (verdict, decided_by, int(decided_by == "teacher"))
+
+
 async def test_short_and_long_texts_get_the_same_scores(make_checker):
     checker = make_checker()
     short, long = await asyncio.gather(checker.check([Text("hate=0.2")]), checker.check([Text("hate=0.2" + " plain" * 20)]))

@@ -153,6 +153,8 @@ def test_a_useless_teacher_has_no_weight_and_is_never_asked(worlds):
     useless = [replace(w, teacher=noise) for w in worlds]
     assert choose_weight(useless[0]) == 0
     assert not helped_categories(useless[0], 0.0).any()
+    with pytest.raises(ValueError, match="no joint-risk can be promised: on these texts the teacher"):
+        choose(useless[0], Aim("best-f1"), Target("joint-risk", 0.05))
     result = economics(*useless, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
     assert point(result, "cascade@0.2").escalated == 0
     assert au_prc(result, "cascade@0.2") == au_prc(result, "student") > au_prc(result, "teacher")
