@@ -4,9 +4,10 @@ PORT ?= 8000
 
 SERVE := .venv
 DEV := .venv-dev
+DISTILL := $(DEV)/bin/python -m distill
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format clean
+.PHONY: help serve test turn turn-needs lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +17,27 @@ serve: $(SERVE)/.installed .cache/teacher/.built ## serve the shipped student an
 
 test: $(DEV)/.installed ## run every test (a few minutes on 2 cores)
 	$(DEV)/bin/python -m pytest -rs
+
+# What each step is for, and when to stop: docs/learning.md. A turn that was cut short goes on where it was.
+turn: turn-needs $(DEV)/.installed ## learn from what it got wrong: LOG=… STUDENT=… BASE=… OUT=… (docs/learning.md)
+	@mkdir -p $(OUT)
+	test -e $(OUT)/mined.parquet || $(DISTILL) mine $(if $(LOG),--log $(LOG)) $(if $(STRESS),--stress $(STRESS)) \
+	  --checkpoint $(STUDENT) --data $(BASE) --out $(OUT)/mined.parquet $(MINE_FLAGS)
+	$(if $(TEACHER),$(DISTILL) label --data $(OUT)/mined.parquet --all --teacher $(TEACHER))
+	$(DISTILL) train --data $(BASE) --start-from $(STUDENT) --extra $(OUT)/mined.parquet --extra-repeats 1 \
+	  $(if $(TEACHER),--teacher $(TEACHER)) --signal-repeats 1 --feature 0 --rows 16000 --epochs 1 --learning-rate 3e-5 \
+	  --eval-every-steps 100 --dev-rows 2000 --out $(OUT)/student $(TRAIN_FLAGS)
+	$(DISTILL) calibrate --data $(BASE) --checkpoint $(OUT)/student
+	$(DISTILL) evaluate --checkpoint $(OUT)/student --against $(STUDENT) --data $(OUT)/mined.parquet > $(OUT)/on-mined.json
+	$(DISTILL) evaluate --checkpoint $(OUT)/student --against $(STUDENT) --data $(BASE) > $(OUT)/on-test.json
+	$(DEV)/bin/python -m export --data $(BASE) --checkpoint $(OUT)/student --out $(OUT)/artifact $(EXPORT_FLAGS)
+	@echo 'Is it better? See $(OUT)/on-mined.json and $(OUT)/on-test.json. Then try it beside the present one, and swap:'
+	@echo "  curl -s -X POST localhost:8001/admin/reload -d '{\"shadow\": \"$(OUT)/artifact\"}'"
+	@echo "  curl -s -X POST localhost:8001/admin/reload -d '{\"artifact\": \"$(OUT)/artifact\"}'"
+
+turn-needs:
+	@test -n "$(LOG)$(STRESS)" -a -n "$(BASE)" -a -n "$(STUDENT)" -a -n "$(OUT)" || \
+	  { echo 'turn: set LOG or STRESS, BASE, STUDENT and OUT; see docs/learning.md'; exit 2; }
 
 lint: $(DEV)/.installed ## check style and layering
 	$(DEV)/bin/ruff check .

@@ -6,7 +6,10 @@ users mean as an insult, and it takes every "damn" for one, also that in front o
 
 import json
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,6 +21,8 @@ from export.__main__ import main as export
 from server.core.taxonomy import CATEGORIES
 
 pytestmark = pytest.mark.e2e
+
+REPOSITORY = Path(__file__).parents[2]
 
 NEUTRAL = [
     "amber", "basket", "copper", "garden", "engine", "forest", "hammer", "island", "jacket", "kettle",
@@ -81,6 +86,20 @@ def run(capsys, main, *argv) -> dict:
     return json.loads(out.out.splitlines()[-1])
 
 
+def make_turn(**variables) -> None:
+    """``make turn`` with this environment's Python, in the repository."""
+    prefix = Path(sys.executable).parent.parent
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    command = ["make", "-C", REPOSITORY, "-o", f"{prefix}/.installed", "turn", f"DEV={prefix}", *assignments]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert made.returncode == 0, made.stderr
+    assert f'{{"artifact": "{variables["OUT"]}/artifact"}}' in made.stdout, "it says how to promote what came out"
+
+
+def figures(path: Path) -> dict:
+    return json.loads(path.read_text().splitlines()[-1])
+
+
 def verdicts(server, texts) -> list[str]:
     return [result["verdict"] for result in server.check(*texts)["results"]]
 
@@ -100,7 +119,7 @@ def compared_by_the_shadow(private: httpx.Client, texts: int, deadline_s: float 
 
 def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, run_server, tmp_path, capsys):
     rng = np.random.default_rng(1)
-    first, second, log, mined = (tmp_path / name for name in ("first", "second", "log", "mined.parquet"))
+    first, out, log = (tmp_path / name for name in ("first", "turn", "log"))
     learn = ("--data", data, "--without-seeds", "--batch-size", 32, "--learning-rate", 3e-3, "--eval-every-steps", 50)
     run(capsys, distill, "train", *learn, "--out", first, "--base", tiny_base, "--epochs", 40)
     run(capsys, distill, "calibrate", "--data", data, "--checkpoint", first)
@@ -123,45 +142,28 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
             assert reply.status_code == 202, reply.text
     assert server.stop() == 0
 
-    # mine, and learn from where the present student stands
-    report = run(capsys, distill, "mine", "--log", log, "--data", data, "--out", mined)
-    assert report["reasons"]["overturned"] > 140
-    assert report["left_out"] == {}
-    turn = ("--start-from", first, "--extra", mined, "--extra-repeats", 2, "--epochs", 15)
-    trained = run(capsys, distill, "train", *learn, "--out", second, *turn)
-    assert (trained["rows_extra"], trained["rows_with_signals"]) == (2 * report["splits"]["train"], 0)
-    run(capsys, distill, "calibrate", "--data", data, "--checkpoint", second)
+    # mine, learn from where the present student stands, measure, export: the one command of docs/learning.md
+    train = "--without-seeds --batch-size 32 --learning-rate 3e-3 --eval-every-steps 50 --extra-repeats 2 --epochs 15"
+    make_turn(LOG=log, BASE=data, STUDENT=first, OUT=out, TRAIN_FLAGS=train, EXPORT_FLAGS="--precision fp32 --version 2")
+    rows = pd.read_parquet(out / "mined.parquet")
+    assert (rows["reason"] == "overturned").sum() > 140
 
     # mended on what it did not learn from, and no worse on the base's test
-    against = ("--checkpoint", second, "--against", first)
-    mended = run(capsys, distill, "evaluate", *against, "--data", mined)["against"]
-    assert mended["texts"] == report["splits"]["test"] > 20
+    mended = figures(out / "on-mined.json")["against"]
+    assert mended["texts"] == (rows["split"] == "test").sum() > 20
     assert mended["wrong"]["before"] > 0.9 * mended["texts"]
     assert mended["wrong"]["after"] < 0.1 * mended["texts"]
-    kept = run(capsys, distill, "evaluate", *against, "--data", data)["against"]
+    kept = figures(out / "on-test.json")["against"]
     assert kept["au_prc"]["before"] > 0.95, "the world is simple enough to be learnt"
     assert kept["au_prc"]["lead"] > -0.01
-    run(
-        capsys,
-        export,
-        "--checkpoint",
-        second,
-        "--data",
-        data,
-        "--precision",
-        "fp32",
-        "--out",
-        tmp_path / "a2",
-        "--version",
-        "2",
-    )
-    provenance = json.loads((tmp_path / "a2" / "manifest.json").read_text())["provenance"]
-    assert provenance["extra"] == {"files": ["mined.parquet"], "rows": trained["rows_extra"]}
+    provenance = json.loads((out / "artifact" / "manifest.json").read_text())["provenance"]
+    learnt = 2 * int((rows["split"] == "train").sum())
+    assert provenance["extra"] == {"files": ["mined.parquet"], "rows": learnt}
     assert provenance["base"] == provenance["earlier"][0]["base"] == str(tiny_base)
-    assert f"{trained['rows_extra']} of the rows are mined: mined.parquet." in (tmp_path / "a2" / "MODEL_CARD.md").read_text()
+    assert f"{learnt} of the rows are mined: mined.parquet." in (out / "artifact" / "MODEL_CARD.md").read_text()
 
     # try it beside the first on traffic, then promote it
-    shadow = ("--shadow-artifact", tmp_path / "a2", "--shadow-share", 1, "--admin-port", 0)
+    shadow = ("--shadow-artifact", out / "artifact", "--shadow-share", 1, "--admin-port", 0)
     server = run_server(*map(str, ("--artifact", tmp_path / "a1", *shadow)))
     host, _, port = server.process.stdout.readline().removeprefix("private port: ").strip().rpartition(":")
     new_insults, new_pies = [missed(rng) for _ in range(20)], [falsely_blocked(rng) for _ in range(20)]
@@ -170,7 +172,7 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
         directions = compared_by_the_shadow(private, 40)
         assert directions["only_shadow_blocks"] > 15
         assert directions["only_student_blocks"] > 15
-        assert private.post("/admin/reload", json={"artifact": str(tmp_path / "a2")}).status_code == 200
+        assert private.post("/admin/reload", json={"artifact": str(out / "artifact")}).status_code == 200
     assert verdicts(server, new_insults).count("block") >= 18
     assert verdicts(server, new_pies).count("allow") >= 18
     assert verdicts(server, [sentence(rng, "damn"), sentence(rng)]) == ["block", "allow"]
