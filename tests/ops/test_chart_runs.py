@@ -72,7 +72,7 @@ def pod(image, claim, tmp_path_factory) -> Iterator[tuple[Container, str, str]]:
         "ports": {"http": http, "admin": admin},
         "artifact": {"source": "pvc", "pvc": {"claimName": claim}},
         "apiKeys.existingSecret": "keys",
-        "policies": policies.replace('version = "1"', 'version = "from the chart"'),
+        "policies": policies.replace('version = "2"', 'version = "from the chart"'),
         "settings": {"max_texts": 2},
         "resources.limits.memory": "512Mi",
     }

@@ -136,9 +136,9 @@ HATE = "[default.categories.hate]"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('version = "1"', "", r"\[default\]: missing version"),
-        ('version = "1"', 'version = " "', r"\[default\] version: must be a non-empty string"),
-        ('version = "1"', 'version = "1"\nvresion = "2"', r"\[default\]: unknown vresion"),
+        ('version = "2"', "", r"\[default\]: missing version"),
+        ('version = "2"', 'version = " "', r"\[default\] version: must be a non-empty string"),
+        ('version = "2"', 'version = "2"\nvresion = "2"', r"\[default\]: unknown vresion"),
         ('on_no_teacher = "student"', 'on_no_teacher = "shrug"', r"on_no_teacher: 'shrug' is not one of student, allow, block"),
         (HATE, "[default.categories.hatred]", r"categories: missing hate; unknown hatred"),
         ('title = "No Hate Speech"', "", r"categories\.hate: missing title"),
