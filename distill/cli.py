@@ -13,7 +13,8 @@ from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
 
 DEFAULT_DATA = Path("../shared/data/moderation.parquet")
-TEACHER_HELP = "run folder of tune-teacher, a .gguf file, a model folder, or a hub id such as google/shieldgemma-2b"
+OPEN_TEACHER_HELP = "run folder of tune-teacher, a .gguf file, a model folder, or a hub id such as google/shieldgemma-2b"
+TEACHER_HELP = f"packed folder such as server/artifacts/teacher, {OPEN_TEACHER_HELP}"
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +68,7 @@ def _add_teacher_verbs(subparsers) -> None:
     sub = _add_verb(
         subparsers, "calibrate-teacher", verbs.calibrate_teacher, "fit the teacher's margins to human labels on dev"
     )
-    sub.add_argument("--teacher", required=True, help=TEACHER_HELP)
+    sub.add_argument("--teacher", required=True, help=OPEN_TEACHER_HELP)
     sub.add_argument("--rows", type=int, default=2000, help="dev texts to judge (default: 2000)")
     sub.add_argument("--max-text-tokens", type=int, default=256)
 
@@ -100,7 +101,7 @@ def _add_student_verbs(subparsers) -> None:
     sub.add_argument("--extra", type=Path, nargs="+", default=[], metavar="PARQUET", help="what `mine` wrote, learnt beside")
     sub.add_argument("--extra-repeats", type=int, default=1, help="times each of their texts is seen in an epoch (default: 1)")
     sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
-    sub.add_argument("--teacher", help="teacher whose signals to use; without it, human labels alone")
+    sub.add_argument("--teacher", help=f"whose signals to use; without it, human labels alone: {TEACHER_HELP}")
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
     add_flags(sub, TrainSettings, base=PACKAGED_STUDENT)
     add_flags(sub, LossWeights)

@@ -33,12 +33,12 @@ def tune_teacher(arguments: Namespace) -> dict[str, Any]:
 def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.saved import calibration_path
 
+    path = calibration_path(arguments.teacher)
     rows = load_split(arguments.data, "dev", assume_chat_benign=True)
     rows = rows.take(random_indices(len(rows), arguments.rows))
     margins = _teacher_margins(arguments, rows)
     asked = np.where(np.isnan(margins), np.nan, rows.labels)
     calibration = calibration_room.fit_calibration(np.nan_to_num(margins), asked)
-    path = calibration_path(arguments.teacher)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(calibration_to_json(calibration), indent=2) + "\n")
     return {"rows": len(rows), "calibration": calibration_to_json(calibration)}

@@ -15,7 +15,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from server.core.policy import Policy, Rule
@@ -76,6 +76,16 @@ class Asker:
     key: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a request. ``results`` are its texts', in order. ``later`` are those to come of the texts, by their place,
+    about which the teacher is still being asked: under ``async`` the result that takes the first one's place, under ``shadow``
+    the same one with the teacher's opinion beside it. A server that stops cancels them."""
+
+    results: list[TextResult]
+    later: Mapping[int, asyncio.Task[TextResult]]
+
+
 class Cascade:
     """One per server; used on the event loop only.
 
@@ -98,22 +108,24 @@ class Cascade:
         self._teacher_timeout_s = teacher_timeout_s
         self._observer = observer
         self._draw = draw
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[TextResult]] = set()
         self._shadows = 0
 
-    async def settle(self, opinions: Sequence[Opinion], asker: Asker, *, deadline: float) -> list[TextResult]:
-        """A result for each text of a request, in order. Escalations run side by side; each is settled on its own."""
+    async def settle(self, opinions: Sequence[Opinion], asker: Asker, *, deadline: float) -> Settled:
+        """A result for each text of a request. Escalations run side by side; each is settled on its own."""
         policy = asker.policy
         self._route.texts_checked(len(opinions), asker.key)
         if policy.mode == "shadow":
-            for opinion in opinions:
-                self._maybe_shadow(opinion, asker)
-            return [opinion.decide(policy, None) for opinion in opinions]
+            shadows = {i: task for i, opinion in enumerate(opinions) if (task := self._maybe_shadow(opinion, asker))}
+            return Settled([opinion.decide(policy, None) for opinion in opinions], shadows)
         asked = {i: categories for i, opinion in enumerate(opinions) if (categories := self._to_ask(opinion, policy))}
         if not asked:
-            return [opinion.decide(policy, None) for opinion in opinions]
+            return Settled([opinion.decide(policy, None) for opinion in opinions], {})
+        later: dict[int, asyncio.Task[TextResult]] = {}
         if policy.mode == "async":
-            escalations = {i: self._defer(opinions[i], categories, asker) for i, categories in asked.items()}
+            deferred = {i: self._defer(opinions[i], categories, asker) for i, categories in asked.items()}
+            escalations = {i: escalation for i, (escalation, _) in deferred.items()}
+            later = {i: task for i, (_, task) in deferred.items() if task is not None}
         else:
             deadline = min(deadline, time.monotonic() + self._teacher_timeout_s)
             async with asyncio.TaskGroup() as group:
@@ -122,7 +134,7 @@ class Cascade:
                     for i, categories in asked.items()
                 }
             escalations = {i: task.result() for i, task in tasks.items()}
-        return [opinion.decide(policy, escalations.get(i)) for i, opinion in enumerate(opinions)]
+        return Settled([opinion.decide(policy, escalations.get(i)) for i, opinion in enumerate(opinions)], later)
 
     def find(self, deferred_id: str) -> Deferred | None:
         """What became of a pending escalation; None if there is none of that id, or no longer."""
@@ -174,43 +186,48 @@ class Cascade:
         basis = "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs"
         return Escalation("answered", time.monotonic() - started, scores, student_scores, basis)
 
-    def _defer(self, opinion: Opinion, categories: Sequence[Category], asker: Asker) -> Escalation:
+    def _defer(
+        self, opinion: Opinion, categories: Sequence[Category], asker: Asker
+    ) -> tuple[Escalation, asyncio.Task[TextResult] | None]:
         student_scores = {category: opinion.scores[category] for category in categories}
         deferred_id = self._deferred.open()
         if deferred_id is None:
-            return Escalation("over_budget", 0.0, {}, student_scores)
+            return Escalation("over_budget", 0.0, {}, student_scores), None
 
-        async def ask() -> None:
+        async def ask() -> TextResult:
             deadline = time.monotonic() + self._teacher_timeout_s
             escalation = await self._escalate(opinion, categories, asker, deadline)
-            self._deferred.fill(deferred_id, opinion.decide(asker.policy, escalation))
+            result = opinion.decide(asker.policy, escalation)
+            self._deferred.fill(deferred_id, result)
             self._observer.escalation_done(escalation.outcome)
+            return result
 
-        self._run(ask())
-        return Escalation("pending", 0.0, {}, student_scores, id=deferred_id)
+        return Escalation("pending", 0.0, {}, student_scores, id=deferred_id), self._run(ask())
 
-    def _maybe_shadow(self, opinion: Opinion, asker: Asker) -> None:
+    def _maybe_shadow(self, opinion: Opinion, asker: Asker) -> asyncio.Task[TextResult] | None:
         if self._draw() >= asker.policy.shadow_share:
-            return
+            return None
         if self._shadows >= MAX_SHADOWS:
             self._observer.shadow_done("over_budget", {})
-            return
+            return None
         self._shadows += 1
 
-        async def ask() -> None:
+        async def ask() -> TextResult:
             try:
                 deadline = time.monotonic() + self._teacher_timeout_s
                 escalation = await self._escalate(opinion, CATEGORIES, asker, deadline)
                 self._observer.shadow_done(escalation.outcome, disagreements(asker.policy, escalation))
+                return replace(opinion.decide(asker.policy, None), escalation=escalation)
             finally:
                 self._shadows -= 1
 
-        self._run(ask())
+        return self._run(ask())
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, TextResult]) -> asyncio.Task[TextResult]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 def may_clear(opinion: Opinion, policy: Policy) -> bool:

@@ -5,10 +5,11 @@ one deadline → canonicalise → encode → submit every window, all or none �
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from server.core.canonical import canonicalise
 from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
 from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
-from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, Timings
+from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, TextResult, Timings
 from server.inference.classifier import Encoder, Window
 from server.student import Student
 
@@ -35,7 +36,8 @@ class AnswerCounter(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """One answered request, as those see it who learn from it. ``opinions`` are the student's, one per text, from before the
-    teacher; ``policy`` is the one that decided; ``key`` is the API key's name."""
+    teacher; ``policy`` is the one that decided; ``key`` is the API key's name; ``later`` is as in
+    :class:`server.cascade.Settled`."""
 
     request_id: str | None
     key: str | None
@@ -43,6 +45,7 @@ class Checked:
     texts: Sequence[Text]
     opinions: Sequence[Opinion]
     answer: CheckAnswer
+    later: Mapping[int, asyncio.Task[TextResult]] = field(default_factory=dict)
 
 
 class Watcher(Protocol):
@@ -138,7 +141,8 @@ class Checker:
             answers = await student.batcher.submit(windows, deadline=deadline)
         opinions = form_opinions(student.calibration, texts, readings, answers)
         asker = Asker(policy=policy, artifact=student.artifact.hash, key=key)
-        results = await self._cascade.settle(opinions, asker, deadline=deadline)
+        settled = await self._cascade.settle(opinions, asker, deadline=deadline)
+        results = settled.results
         timings = Timings(
             encode_s=encode_s,
             queue_s=max(answer.queue_s for answer in answers),
@@ -148,7 +152,15 @@ class Checker:
         )
         answer = CheckAnswer(tuple(results), policy.id, policy.version, timings, student.artifact)
         self._metrics.answer_done(answer)
-        checked = Checked(request_id=request_id, key=key, policy=policy, texts=texts, opinions=opinions, answer=answer)
+        checked = Checked(
+            request_id=request_id,
+            key=key,
+            policy=policy,
+            texts=texts,
+            opinions=opinions,
+            answer=answer,
+            later=settled.later,
+        )
         for watcher in self._watchers:
             watcher.checked(checked)
         return answer
@@ -209,7 +221,7 @@ def _scores(calibration: Calibration, logits: Sequence[float]) -> Scores:
 
 def check_row(row: np.ndarray) -> bool:
     """Whether a model's answer for one window is one finite logit per category."""
-    return row.shape == (len(CATEGORIES),) and bool(np.isfinite(row).all())
+    return row.shape == (len(CATEGORIES),) and all(map(math.isfinite, row.tolist()))
 
 
 def read_texts(encoder: Encoder, texts: Sequence[Text], max_windows: int) -> list[Reading]:

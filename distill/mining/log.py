@@ -156,11 +156,13 @@ def _scores(record: VerdictRecord) -> np.ndarray:
 
 
 def _trusted_answers(record: VerdictRecord, policies: PolicySet) -> np.ndarray:
+    """The teacher's, but for a No that the server would not have let it lift a block with: a text could have asked for it."""
     answers = unknown()
     if record.teacher is None:
         return answers
     policy = policies[record.policy_id if record.policy_id in policies else "default"]
-    may_clear = policy.teacher_may_clear and not record.is_disguised and not policy.suspects_injection(record.student_scores)
+    may_clear = policy.teacher_may_clear or not policy.violated(record.student_scores)
+    may_clear = may_clear and not record.is_disguised and not policy.suspects_injection(record.student_scores)
     for name, score in record.teacher.scores.items():
         if may_clear or score >= record.student_scores[name]:
             answers[CATEGORY_INDEX[name]] = score

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from distill.teacher.adapter import PEFT_CONFIG, read_config, read_peft_folder
 
 _TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight")
 _GGUF_NAMES = {
@@ -63,7 +65,7 @@ def write_safetensors_adapter(peft_folder: Path, out: Path) -> None:
         ValueError: as :func:`write_gguf_adapter`.
     """
     config, tensors = _read(peft_folder)
-    save_file(tensors, out, metadata={"format": "pt", "peft_config": json.dumps(config, sort_keys=True)})
+    save_file(tensors, out, metadata={"format": "pt", PEFT_CONFIG: json.dumps(config, sort_keys=True)})
     out.chmod(0o644)  # safetensors makes files that only their owner reads; this one is shipped
 
 
@@ -76,12 +78,12 @@ def interleave_rotary_halves(rows: np.ndarray, heads: int) -> np.ndarray:
 
 def _read(peft_folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     """(configuration, FP16 tensors by PEFT's name)."""
-    config = json.loads((peft_folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_config(peft_folder)
     used = [key for key in _UNSUPPORTED if config.get(key)]
     if config.get("peft_type") != "LORA" or used or config.get("bias", "none") != "none":
         raise ValueError(f"{peft_folder}: not a plain LoRA ({', '.join(used) or config.get('peft_type')})")
     tensors = {}
-    for name, tensor in load_file(peft_folder / "adapter_model.safetensors").items():
+    for name, tensor in read_peft_folder(peft_folder).tensors.items():
         _parse_name(name)
         tensors[name] = tensor.to(torch.float16)
         if not tensors[name].isfinite().all():

@@ -36,6 +36,16 @@ def packaged_gguf() -> Path:
     return Path(found[0])
 
 
+def gguf_of(name: str) -> Path | None:
+    """The GGUF file behind a teacher base's name; None for a base that transformers loads from a folder or the hub.
+
+    Raises:
+        FileNotFoundError: it is the packaged one, and isn't installed.
+    """
+    path = packaged_gguf() if name == PACKAGED_TEACHER else Path(name)
+    return path if path.suffix == ".gguf" else None
+
+
 def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
     """(model, tokenizer) of a teacher base.
 
@@ -46,8 +56,8 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
         attention: transformers' name of the attention code; on CPUs ``eager`` trains short texts 1.4 times faster than
             ``sdpa``, which is the faster one without gradients.
     """
-    path = packaged_gguf() if name == PACKAGED_TEACHER else Path(name)
-    if path.suffix == ".gguf":
+    path = gguf_of(name)
+    if path is not None:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )

@@ -17,20 +17,23 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
     """Write ``out`` from a tuned and calibrated run folder.
 
     Raises:
-        ValueError: the run isn't calibrated, its base isn't the packaged GGUF, or an adapter file is over 12 MB.
+        ValueError: it is no run folder or isn't calibrated, its base isn't a Llama in a GGUF file (the embedded teacher serves
+            the packaged one only), or an adapter file is over 12 MB.
     """
     from distill.teacher.gguf_adapter import write_gguf_adapter, write_safetensors_adapter
-    from distill.teacher.model import PACKAGED_TEACHER, packaged_gguf
+    from distill.teacher.model import gguf_of
     from distill.teacher.saved import load_calibration, teacher_form, teacher_id
 
+    if not (run / "tune.json").exists():
+        raise ValueError(f"{run} is no run folder of tune-teacher")
     calibration = load_calibration(str(run))
     if calibration is None:
         raise ValueError(f"{run} is not calibrated: run calibrate-teacher first")
     settings = json.loads((run / "tune.json").read_text())
-    base = settings["base"]
-    if base != PACKAGED_TEACHER:
-        raise ValueError(f"only {PACKAGED_TEACHER} is served embedded; {base} is served by vLLM or llama.cpp, as the docs say")
-    heads, kv_heads = _heads(packaged_gguf())
+    base = gguf_of(settings["base"])
+    if base is None:
+        raise ValueError(f"only an adapter of a GGUF base can be packed; {settings['base']} is served by vLLM, as the docs say")
+    heads, kv_heads = _heads(base)
     out.mkdir(parents=True, exist_ok=True)
     write_gguf_adapter(run / "adapter", out / ADAPTER_GGUF, heads=heads, kv_heads=kv_heads)
     write_safetensors_adapter(run / "adapter", out / ADAPTER_SAFETENSORS)
@@ -44,8 +47,8 @@ def pack(run: Path, out: Path, policy: Policy) -> dict[str, Any]:
     write_teacher_manifest(
         out,
         name=teacher_id(str(run)),
-        base=base,
-        base_sha256=file_sha256(packaged_gguf()),
+        base=settings["base"],
+        base_sha256=file_sha256(base),
         form=teacher_form(str(run)),
         policy=policy,
         calibration=calibration,
@@ -61,6 +64,8 @@ def _heads(gguf_path: Path) -> tuple[int, int]:
 
     fields = GGUFReader(gguf_path).fields
     architecture = fields["general.architecture"].contents()
+    if architecture != "llama":
+        raise ValueError(f"{gguf_path.name}: the adapter's names in GGUF are a Llama's, not those of {architecture}")
     return (
         int(fields[f"{architecture}.attention.head_count"].contents()),
         int(fields[f"{architecture}.attention.head_count_kv"].contents()),

@@ -94,7 +94,8 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
         for layer in judge.causal_lm.model.layers:
             layer.compile(dynamic=True)
     _Tuning(settings, judge, encoder, rows, out).run()
-    model.save_pretrained(out / "adapter")
+    # "auto" would look for the base on the hub, to see whether its vocabulary has changed.
+    model.save_pretrained(out / "adapter", save_embedding_layers=False)
     record = asdict(settings) | {"rows": len(rows), "earlier": earlier}
     (out / "tune.json").write_text(json.dumps(record, indent=2) + "\n")
     return judge

@@ -1,10 +1,10 @@
 """The teacher's folder: a LoRA adapter in two formats, and the file that vouches for it.
 
     adapter.gguf         what llama.cpp serves
-    adapter.safetensors  what the offline river and vLLM's users load
+    adapter.safetensors  what the offline river loads: PEFT's names, its configuration as the metadata ``peft_config``
     teacher.json         which base it belongs to, which prompt it was tuned on, margin → score, how good it is
 
-``distill`` writes it, ``server`` verifies it before it starts the child.
+``distill`` writes and reads it, ``server`` verifies it before it starts the child.
 """
 
 import json

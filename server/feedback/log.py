@@ -5,15 +5,17 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from server.check import Checked
 from server.core.errors import QueueFull
-from server.core.feedback import Correction, FeedbackRecord, Reason, TeacherOpinion, VerdictRecord
+from server.core.feedback import Correction, FeedbackRecord, TeacherOpinion, VerdictRecord
 from server.core.taxonomy import Category
 from server.core.token_bucket import TokenBucket
+from server.core.types import TextResult
 from server.feedback.intake import Draft, Intake
 from server.feedback.observer import CorrectionKind, FeedbackObserver, LabelKind
-from server.feedback.recall import Given, Recall
+from server.feedback.recall import Given, Recall, Remembered
 from server.feedback.sampling import Sampler
 from server.feedback.writer import Writer
 from server.observability.logging import describe_exception
@@ -72,20 +74,21 @@ class FeedbackLog:
             logger.error("the feedback log's disk doesn't answer; its last records are lost")
 
     def checked(self, request: Checked) -> None:
-        """Remember the verdicts, and hand those that are worth keeping to the writer. A fault costs the log alone."""
-        if request.request_id is None:
+        """Remember the verdicts, and hand those that are worth keeping to the writer. A text about which the teacher is still
+        asked is handed over once it has answered, and remembered as it is judged then. A fault costs the log alone."""
+        request_id = request.request_id
+        if request_id is None:
             return
         try:
-            self._recall.remember(request.request_id, request.texts, request.answer.results)
-            for index, (opinion, result) in enumerate(zip(request.opinions, request.answer.results, strict=True)):
-                reasons = self._sampler.reasons(opinion, result, request.policy)
-                if reasons:
-                    self._keep(request, request.request_id, index, reasons)
+            remembered = self._recall.remember(request_id, request.texts, request.answer.results)
+            for index, result in enumerate(request.answer.results):
+                task = request.later.get(index)
+                if task is None:
+                    self._consider(request, request_id, index, result)
+                else:
+                    task.add_done_callback(partial(self._answered, request, request_id, index, remembered))
         except Exception as error:
-            self._observer.record_dropped("error")
-            if not self._has_complained:
-                self._has_complained = True
-                logger.error("a verdict can't be logged; more like it are only counted", extra=describe_exception(error))
+            self._complain(error)
 
     def correct(
         self,
@@ -129,12 +132,33 @@ class FeedbackLog:
         self._observer.corrected(_kind(given, verdict), _wrong_labels(given, labels))
         return True
 
-    def _keep(self, request: Checked, request_id: str, index: int, reasons: tuple[Reason, ...]) -> None:
+    def _answered(
+        self, request: Checked, request_id: str, index: int, remembered: Remembered, task: asyncio.Task[TextResult]
+    ) -> None:
+        try:
+            if task.cancelled():  # the server stops: what was given at first stands
+                result = request.answer.results[index]
+            else:
+                result = task.result()
+                self._recall.revise(remembered, index, request.texts[index], result)
+            self._consider(request, request_id, index, result)
+        except Exception as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        self._observer.record_dropped("error")
+        if not self._has_complained:
+            self._has_complained = True
+            logger.error("a verdict can't be logged; more like it are only counted", extra=describe_exception(error))
+
+    def _consider(self, request: Checked, request_id: str, index: int, result: TextResult) -> None:
+        reasons = self._sampler.reasons(request.opinions[index], result, request.policy)
+        if not reasons:
+            return
         if self._cap.take():
             self._observer.record_dropped("rate")
             return
         answer, opinion, text = request.answer, request.opinions[index], request.texts[index]
-        result = answer.results[index]
         asked = result.escalation
         record = VerdictRecord(
             at=self._now(),

@@ -15,6 +15,9 @@ _VERDICT_NUMBER = {verdict: number for number, verdict in enumerate(_VERDICTS)}
 _ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
 _VERDICT_BITS, _ROLE_BITS = 2, 1
 
+Remembered = list[int]
+"""What is kept of one request: a number for each of its texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -30,15 +33,22 @@ class Recall:
     kept. It is this process's own, and gone with it. Used on the event loop only."""
 
     def __init__(self, *, max_items: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._given: TTLCache[str, tuple[int, ...]] = TTLCache(max_items, ttl_s, timer=clock)
+        self._given: TTLCache[str, Remembered] = TTLCache(max_items, ttl_s, timer=clock)
 
-    def remember(self, request_id: str, texts: Sequence[Text], results: Sequence[TextResult]) -> None:
-        """Of two requests with one id, the later is remembered."""
-        self._given[request_id] = tuple([_pack(text, result) for text, result in zip(texts, results, strict=True)])
+    def remember(self, request_id: str, texts: Sequence[Text], results: Sequence[TextResult]) -> Remembered:
+        """Of two requests with one id, the later is remembered. What is returned is for :meth:`revise`."""
+        remembered = [_pack(text, result) for text, result in zip(texts, results, strict=True)]
+        self._given[request_id] = remembered
+        return remembered
+
+    @staticmethod
+    def revise(remembered: Remembered, index: int, text: Text, result: TextResult) -> None:
+        """One text has another verdict now. Nobody notices where its request is remembered no longer."""
+        remembered[index] = _pack(text, result)
 
     def find(self, request_id: str, index: int) -> Given | None:
         """None for an id that never was or is no longer remembered, or has no text of that index."""
-        packed = self._given.get(request_id, ())
+        packed = self._given.get(request_id, [])
         return _unpack(packed[index]) if 0 <= index < len(packed) else None
 
 

@@ -34,7 +34,8 @@ class Sampler:
         """Why this text is to be kept; empty if it isn't."""
         found: list[Reason] = []
         if result.escalation is not None:
-            found.append("escalated")
+            if policy.mode != "shadow":  # a shadow's text is asked about, sure or not
+                found.append("escalated")
             if disagreements(policy, result.escalation):
                 found.append("disagreeing")
         scores = opinion.scores

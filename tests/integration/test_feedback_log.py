@@ -164,6 +164,49 @@ async def test_a_correction_is_logged_with_who_said_it_and_counted(open_logging,
     assert (missed.text, missed.text_key) == ("plain", text_key(read_hash_key(folder / "hash.key"), "plain"))
 
 
+async def test_under_an_async_policy_the_teachers_verdict_is_the_one_that_is_logged_and_corrected(open_logging, folder):
+    release = asyncio.Event()
+    server = open_logging(keep_text=True, teacher=FakeTeacher({"really": 0.9}, release=release), policy={"mode": "async"})
+    async with server as client:
+        reply = await check(client, "plain", "really hate=0.4")
+        assert [result["verdict"] for result in reply["results"]] == ["allow", "allow"]
+        release.set()
+        await asyncio.gather(*server.app.state.service.cascade._background)
+        pending = reply["results"][1]["escalation"]["id"]
+        assert (await client.get(f"/v1/escalations/{pending}")).json()["result"]["verdict"] == "block"
+        for verdict in ("allow", "block"):
+            correction = {"id": reply["id"], "index": 1, "verdict": verdict}
+            assert (await client.post("/v1/feedback", json=correction)).status_code == 202
+        assert await value(client, "stillguard_feedback_corrections_total", kind="block_overturned") == 1
+        assert await value(client, "stillguard_feedback_corrections_total", kind="confirmed") == 1
+    logged, *corrections = records(folder)
+    assert (logged.id, logged.index, logged.text) == (reply["id"], 1, "really hate=0.4")
+    assert (logged.verdict, logged.decided_by, logged.reasons) == ("block", "teacher", ("escalated", "disagreeing"))
+    assert logged.student_scores["hate"] == pytest.approx(0.4)
+    assert (logged.teacher.outcome, logged.teacher.scores) == ("answered", {"hate": 0.9})
+    assert [record.categories for record in corrections] == [("hate",), ("hate",)], "a bare block says what for"
+
+
+async def test_a_stop_logs_what_was_given_while_the_teacher_was_still_asked(open_logging, folder):
+    teacher = FakeTeacher({"really": 0.9}, release=asyncio.Event())
+    async with open_logging(teacher=teacher, policy={"mode": "async"}) as client:
+        await check(client, "really hate=0.4")
+    (logged,) = records(folder)
+    assert (logged.verdict, logged.decided_by, logged.teacher.outcome) == ("allow", "student", "pending")
+
+
+async def test_under_a_shadow_policy_the_log_has_what_the_teacher_would_have_said(open_logging, folder):
+    policy = {"mode": "shadow", "shadow_share": 1.0}
+    server = open_logging(teacher=FakeTeacher({"really": 0.9}), policy=policy)
+    async with server as client:
+        reply = await check(client, "plain", "really")
+        await asyncio.gather(*server.app.state.service.cascade._background)
+        assert [result["escalation"] for result in reply["results"]] == [None, None]
+    (logged,) = records(folder)
+    assert (logged.index, logged.verdict, logged.decided_by, logged.reasons) == (1, "allow", "student", ("disagreeing",))
+    assert (logged.teacher.outcome, len(logged.teacher.scores), logged.teacher.scores["hate"]) == ("answered", 8, 0.9)
+
+
 @pytest.mark.parametrize(
     ("body", "refusal"),
     [

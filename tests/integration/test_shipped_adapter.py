@@ -4,7 +4,6 @@
 run uses fewer. The base under llama.cpp is the Q8_0 rewrite that is really served.
 """
 
-import json
 import math
 import os
 import time
@@ -16,31 +15,17 @@ import torch
 from distill.data import LabelledTexts
 from distill.seeds import seed_texts
 from distill.teacher.label import judge_known
-from distill.teacher.model import PACKAGED_TEACHER, Judge, TreeEncoder, load_base
+from distill.teacher.model import TreeEncoder
+from distill.teacher.saved import load_judge
 from server.core.calibration import IDENTITY
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
-from server.core.teacher_manifest import ADAPTER_GGUF, ADAPTER_SAFETENSORS, DEFAULT_TEACHER_FOLDER, load_teacher_manifest
+from server.core.teacher_manifest import ADAPTER_GGUF, DEFAULT_TEACHER_FOLDER, load_teacher_manifest
 from server.teacher.base_model import default_cache_dir, ensure_q8_base
 from server.teacher.embedded import EmbeddedTeacher
 
 FORM = load_teacher_manifest(DEFAULT_TEACHER_FOLDER).form
 TEXTS = int(os.environ.get("ADAPTER_TEXTS", "16"))
-
-
-def shipped_judge() -> Judge:
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors import safe_open
-
-    model, tokenizer = load_base(PACKAGED_TEACHER, dtype=torch.float32)
-    with safe_open(DEFAULT_TEACHER_FOLDER / ADAPTER_SAFETENSORS, "pt") as stored:
-        config = json.loads(stored.metadata()["peft_config"])
-        tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
-    lora = LoraConfig(r=config["r"], lora_alpha=config["lora_alpha"], target_modules=config["target_modules"])
-    model = get_peft_model(model, lora)
-    found = set_peft_model_state_dict(model, tensors)
-    assert not found.unexpected_keys
-    return Judge(model.eval(), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +61,7 @@ async def served_margins(asked: LabelledTexts) -> np.ndarray:
 
 
 async def test_margins_agree_between_transformers_and_the_served_engine(asked):
-    judge = shipped_judge()
+    judge = load_judge(str(DEFAULT_TEACHER_FOLDER), dtype=torch.float32)
     encoder = TreeEncoder(judge.tokenizer, load_policies()["default"], FORM, max_text_tokens=256)
     tuned = judge_known(judge, encoder, asked)
     served = await served_margins(asked)

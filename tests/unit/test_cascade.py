@@ -30,8 +30,8 @@ def asker(**policy) -> Asker:
     return Asker(policy=replace(POLICY, **policy), artifact="a1", key=None)
 
 
-def settle(cascade, *opinions, by=None, within_s=60.0):
-    return cascade.settle(opinions, by or asker(), deadline=time.monotonic() + within_s)
+async def settle(cascade, *opinions, by=None, within_s=60.0):
+    return (await cascade.settle(opinions, by or asker(), deadline=time.monotonic() + within_s)).results
 
 
 async def settle_one(cascade, text, **policy):
@@ -269,6 +269,34 @@ async def test_a_shadow_without_the_teachers_answer_disagrees_about_nothing():
     await settle(cascade, opinion(hate=0.6), by=asker(mode="shadow", shadow_share=1.0))
     await asyncio.gather(*cascade._background)
     assert counting.shadows == [("error", {})]
+
+
+async def test_what_is_to_come_is_told_by_the_texts_place():
+    by = asker(mode="async")
+    texts = [opinion(), opinion(hate=0.6, passages={"hate": "first"}), opinion(hate=0.6, passages={"hate": "second"})]
+    cascade = cascade_to(FakeTeacher({"first": 0.9}), deferred=DeferredResults(max_items=1, ttl_s=3600))
+    settled = await cascade.settle(texts, by, deadline=time.monotonic() + 60)
+    assert list(settled.later) == [1], "the first is sure, the third found no room"
+    later = await settled.later[1]
+    assert later == cascade.find(settled.results[1].escalation.id).result
+    assert (later.verdict, later.decided_by) == ("block", "teacher")
+
+
+async def test_a_shadows_opinion_is_told_beside_the_verdict_that_was_given():
+    cascade = cascade_to(FakeTeacher(otherwise=0.9), draw=iter([0.5, 0.0]).__next__)
+    settled = await cascade.settle(
+        [opinion(), opinion()], asker(mode="shadow", shadow_share=0.1), deadline=time.monotonic() + 60
+    )
+    assert list(settled.later) == [1]
+    later = await settled.later[1]
+    assert (later.verdict, later.decided_by, later.categories) == ("allow", "student", ())
+    assert (later.escalation.outcome, later.escalation.scores) == ("answered", dict.fromkeys(CATEGORIES, 0.9))
+    assert replace(later, escalation=None) == settled.results[1]
+
+
+async def test_inline_there_is_nothing_to_come():
+    settled = await cascade_to(FakeTeacher()).settle([opinion(hate=0.6)], asker(), deadline=time.monotonic() + 60)
+    assert settled.later == {}
 
 
 def test_disagreement_has_a_direction():

@@ -40,8 +40,10 @@ def log(tmp_path):
     lines = []
     for number in range(40):
         lines += [verdict(sentence(number), id=str(number)), correction("allow", id=str(number))]
+    allowed = {"verdict": "allow", "categories": (), "student_scores": dict.fromkeys(CATEGORIES, 0.01)}
     lines += [
-        verdict(sentence(100 + n), id=f"t{n}", reasons=("escalated",), teacher=answered(toxicity=0.25)) for n in range(10)
+        verdict(sentence(100 + n), id=f"t{n}", reasons=("escalated",), teacher=answered(toxicity=0.25), **allowed)
+        for n in range(10)
     ]
     lines += [verdict(sentence(1) + ".", id="again"), verdict(sentence(500), id="unjudged")]
     folder = tmp_path / "log"

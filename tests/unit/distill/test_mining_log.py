@@ -1,21 +1,25 @@
 """The feedback log as candidates: people before the teacher, the last word, no lesson from what talked its way out."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from distill.mining.log import candidates_from_log, read_log
 from server.core.feedback import write_line
-from server.core.policy import load_policies
+from server.core.policy import PolicySet, load_policies
 from server.core.taxonomy import CATEGORIES
 from server.core.text_keys import text_key
 from tests.unit.distill.mining_world import KEY, answered, at, correction, values, verdict
 
+SHIPPED = load_policies()["default"]
 
-def found(*records):
+
+def found(*records, teacher_may_clear=True):
     left_out = Counter()
-    candidates = candidates_from_log(records, load_policies(), left_out)
+    policies = PolicySet([replace(SHIPPED, teacher_may_clear=teacher_may_clear)])
+    candidates = candidates_from_log(records, policies, left_out)
     return candidates, dict(+left_out)
 
 
@@ -91,6 +95,14 @@ def test_the_teacher_speaks_where_no_person_has():
 def test_what_a_text_may_have_talked_the_teacher_into_is_not_learnt(suspicious):
     mined = only(verdict(teacher=answered(toxicity=0.02, hate=0.7), **suspicious))
     same(mined.answers, values(hate=0.7))
+
+
+def test_where_the_teacher_may_clear_nothing_its_no_to_a_block_is_not_learnt_and_to_an_allow_it_is():
+    blocked = verdict(teacher=answered(toxicity=0.02, hate=0.7))
+    allowed = verdict(teacher=answered(toxicity=0.02), student_scores=dict.fromkeys(CATEGORIES, 0.05), categories=())
+    for record, learnt in ((blocked, values(hate=0.7)), (allowed, values(toxicity=0.02))):
+        ((mined,), _) = found(record, teacher_may_clear=False)
+        same(mined.answers, learnt)
 
 
 def test_a_verdict_without_text_is_counted():

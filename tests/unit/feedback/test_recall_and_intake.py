@@ -49,6 +49,18 @@ def test_what_is_old_or_one_too_many_is_forgotten():
     assert recall.find("c", 0) is None
 
 
+def test_a_revised_verdict_is_its_own_texts_and_its_own_requests():
+    recall = Recall(max_items=3, ttl_s=60)
+    texts = [Text("t"), Text("t", "assistant")]
+    first = recall.remember("r1", texts, [result("allow"), result("allow")])
+    recall.revise(first, 1, texts[1], result("block", "hate"))
+    assert recall.find("r1", 0) == Given("allow", "user", ())
+    assert recall.find("r1", 1) == Given("block", "assistant", ("hate",))
+    recall.remember("r1", texts, [result("review"), result("review")])  # a client that uses its ids twice
+    recall.revise(first, 0, texts[0], result("block", "hate"))
+    assert recall.find("r1", 0) == Given("review", "user", ())
+
+
 def test_the_intake_gives_back_in_order_and_ends_with_none_for_ever():
     intake = Intake(max_items=3, max_chars=10_000)
     drafts = [Draft(RECORD, text) for text in ("a", "b", "c", "d")]

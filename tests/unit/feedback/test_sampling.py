@@ -44,6 +44,14 @@ def test_a_teacher_that_would_decide_otherwise_disagrees(student, teacher):
     assert reasons(opinion(hate=student), escalation) == ("escalated", "disagreeing")
 
 
+@pytest.mark.parametrize(("teacher", "found"), [(0.9, ("disagreeing",)), (0.3, ())])
+def test_a_shadows_text_is_kept_where_the_two_disagree_and_was_not_escalated(teacher, found):
+    policy = replace(POLICY, mode="shadow")
+    given = opinion(hate=0.02)
+    asked = replace(given.decide(policy, None), escalation=Escalation("answered", 0.1, {"hate": teacher}, {"hate": 0.02}))
+    assert Sampler(share=0.0, near_log_odds=0.25).reasons(given, asked, policy) == found
+
+
 def test_a_score_next_to_its_threshold_is_near_it():
     low, high = 1 / (1 + math.exp(0.25)), 1 / (1 + math.exp(-0.25))
     for score, is_near in ((low - 1e-6, False), (low + 1e-6, True), (0.5, True), (high - 1e-6, True), (high + 1e-6, False)):

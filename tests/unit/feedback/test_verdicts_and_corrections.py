@@ -1,5 +1,6 @@
 """The log as the event loop sees it: what it hands to the writer, what it remembers, and that it never raises."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -64,12 +65,14 @@ def opinion(text: Text, **scores: float) -> Opinion:
     return Opinion(text.role, every, 2, len(text.text), True, lambda _category: "passage")
 
 
-def checked(*opinions: Opinion, escalations=None, request_id: str | None = "r1", policy=POLICY) -> Checked:
+def checked(*opinions: Opinion, escalations=None, request_id: str | None = "r1", policy=POLICY, later=None) -> Checked:
     escalations = escalations or [None] * len(opinions)
     results = tuple(each.decide(policy, escalation) for each, escalation in zip(opinions, escalations, strict=True))
     answer = CheckAnswer(results, policy.id, policy.version, Timings(0, 0, 0, 0, 0), ArtifactId("1.2", "cd", "int8"))
     texts = [Text("words " * each.windows, each.role) for each in opinions]
-    return Checked(request_id=request_id, key="team", policy=policy, texts=texts, opinions=opinions, answer=answer)
+    return Checked(
+        request_id=request_id, key="team", policy=policy, texts=texts, opinions=opinions, answer=answer, later=later or {}
+    )
 
 
 def test_a_draft_holds_all_that_is_known_of_a_verdict_but_its_text():
@@ -117,6 +120,66 @@ def test_a_defect_costs_the_log_and_never_the_verdict(caplog):
         )
     assert world.recording.dropped == {"error": 3}
     assert len(caplog.records) == 1
+
+
+PENDING = Escalation("pending", 0.0, {}, {"hate": 0.4}, id="e1")
+
+
+class Later:
+    """A log that was told of two texts, of which the second's teacher has not answered yet."""
+
+    def __init__(self, **policy) -> None:
+        self.world = World(share=0.0)
+        self.opinions = [opinion(Text("a")), opinion(Text("b"), hate=0.4)]
+        self.task = asyncio.create_task(self._result())
+        self.policy = replace(POLICY, **policy)
+        self.answered: asyncio.Future[Escalation] = asyncio.get_running_loop().create_future()
+        told = checked(*self.opinions, escalations=[None, PENDING], policy=self.policy, later={1: self.task})
+        self.world.log.checked(told)
+
+    async def _result(self):
+        return self.opinions[1].decide(self.policy, await self.answered)
+
+    async def end(self) -> None:
+        await asyncio.wait([self.task])
+
+
+async def test_what_the_teacher_answers_after_the_reply_is_the_verdict_that_is_logged_and_corrected():
+    later = Later(mode="async")
+    assert later.world.correct(index=1, verdict="allow")
+    later.answered.set_result(Escalation("answered", 3.0, {"hate": 0.9}, {"hate": 0.4}, "logprobs"))
+    await later.end()
+    assert later.world.correct(index=1, verdict="allow")
+    assert later.world.correct(index=1, verdict="block")
+    assert later.world.correct(index=0, verdict="allow")
+    kinds = [kind for kind, _ in later.world.recording.corrections]
+    assert kinds == ["confirmed", "block_overturned", "confirmed", "confirmed"], "the first came before the teacher's answer"
+    first, logged, *corrections = [draft.record for draft in later.world.drafts()]
+    assert [record.categories for record in (first, *corrections)] == [(), ("hate",), ("hate",), ()]
+    assert (logged.index, logged.verdict, logged.decided_by) == (1, "block", "teacher")
+    assert (logged.student_scores["hate"], logged.categories) == (0.4, ("hate",))
+    assert logged.reasons == ("escalated", "disagreeing")
+    assert logged.teacher == TeacherOpinion(outcome="answered", scores={"hate": 0.9}, basis="logprobs", identity="judge@1")
+
+
+async def test_a_server_that_stops_before_the_teacher_answers_logs_what_it_gave():
+    later = Later(mode="async")
+    later.task.cancel()
+    await later.end()
+    (draft,) = later.world.drafts()
+    assert (draft.record.verdict, draft.record.decided_by, draft.record.reasons) == ("allow", "student", ("escalated",))
+    assert draft.record.teacher.outcome == "pending"
+
+
+async def test_a_defect_on_the_way_to_a_late_answer_is_counted_and_changes_no_verdict(caplog):
+    later = Later(mode="async")
+    later.answered.set_exception(RuntimeError("canary"))
+    await later.end()
+    assert later.world.recording.dropped == {"error": 1}
+    assert len(caplog.records) == 1
+    assert "canary" not in caplog.text
+    assert later.world.correct(index=1, verdict="allow")
+    assert later.world.recording.corrections == [("confirmed", {})]
 
 
 @pytest.mark.parametrize(
