@@ -13,15 +13,18 @@ denormal numbers that the exponential leaves behind, and their attention takes 1
 
 **The residual is added by** ``Sum``, since ONNX Runtime would turn ``Add`` and ``LayerNormalization`` into its
 ``SkipLayerNormalization``, whose CPU kernel takes eight times as long as the two.
+
+**GELU is** ``QuickGelu`` with its factor in the weights (:mod:`export.gelu`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.gelu import SLOPE, Curve, fold_curves
 from export.onnx_graph import AXES, INPUTS, OUTPUT
 from export.ranges import Range
 from server.core.taxonomy import CATEGORIES
@@ -34,37 +37,47 @@ _CONTRIB = "com.microsoft"
 _MASKED = np.float32(-60)
 
 
-def int8_graph(model: Any, ranges: Mapping[str, Range], *, float_ffn_layers: int = 0) -> onnx.ModelProto:
-    """The graph of a ``StudentForModeration`` with exact GELU and absolute positions.
+def int8_graph(
+    model: Any, ranges: Mapping[str, Range], curves: Sequence[Curve], *, float_ffn_layers: int = 0
+) -> onnx.ModelProto:
+    """The graph of a ``StudentForModeration`` with GELU and absolute positions.
 
     Args:
         ranges: from :func:`export.ranges.input_ranges` of the same model.
-        float_ffn_layers: how many layers, from the first, keep the FFN's second product in float.
+        curves: from :func:`export.gelu.fit_curves` of the same model.
+        float_ffn_layers: how many layers, from the first, keep the FFN's second product in float, and GELU exact.
     """
     config = model.config
     assert config.hidden_act == "gelu", f"hidden_act is {config.hidden_act}, not gelu"
     position = getattr(config, "position_embedding_type", "absolute")
     assert position == "absolute", f"position_embedding_type is {position}, not absolute"
-    return _Writer(model, ranges).write(float_ffn_layers)
+    curved = {index: curve for index, curve in enumerate(curves) if index >= float_ffn_layers}
+    return _Writer(model, ranges, curved).write()
 
 
 class _Writer:
     """One graph under construction. Methods that add nodes return the name of what they compute."""
 
-    def __init__(self, model: Any, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, model: Any, ranges: Mapping[str, Range], curves: Mapping[int, Curve]) -> None:
+        """``curves`` has those layers' by their index whose FFN is all in integers."""
         self._config = model.config
-        self._state = {name: tensor.detach().numpy().astype(np.float32) for name, tensor in model.state_dict().items()}
-        self._ranges = ranges
+        state = {name: tensor.detach().numpy().astype(np.float32) for name, tensor in model.state_dict().items()}
+        self._state = fold_curves(state, curves)
+        self._ranges = dict(ranges)
+        for name in (f"layer.{index}.output.dense" for index in curves):
+            low, high = ranges[name]
+            self._ranges[name] = (low * SLOPE, high * SLOPE)
+        self._curves = curves
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, np.ndarray] = {}
 
-    def write(self, float_ffn_layers: int) -> onnx.ModelProto:
+    def write(self) -> onnx.ModelProto:
         ids, mask = INPUTS
         tokens = self._add("Shape", [ids], "tokens", start=1, end=2)
         real = self._add("Cast", [mask], "real", to=TensorProto.FLOAT)
         hidden, bias = self._embed(ids, tokens), self._attention_bias(real, tokens)
         for index in range(self._config.num_hidden_layers):
-            hidden = self._layer(f"layer.{index}", hidden, bias, is_ffn_float=index < float_ffn_layers)
+            hidden = self._layer(index, hidden, bias)
         self._classify(hidden, real)
         graph = helper.make_graph(
             self._nodes,
@@ -99,13 +112,18 @@ class _Writer:
         shape = self._add("Concat", [ones, tokens, self._constant("one", np.array([1]))], "queries_shape", axis=0)
         return self._add("Expand", [by_key, shape], "attention_bias")
 
-    def _layer(self, layer: str, hidden: str, bias: str, *, is_ffn_float: bool) -> str:
+    def _layer(self, index: int, hidden: str, bias: str) -> str:
+        layer = f"layer.{index}"
         attended = self._attention(f"{layer}.attention", hidden, bias)
         hidden = self._residual(f"{layer}.attention.output", attended, hidden)
         wide = self._linear(f"{layer}.intermediate.dense", hidden)
-        curved = self._add("Gelu", [wide], f"{layer}.gelu")
-        narrow = self._float_linear if is_ffn_float else self._linear
-        return self._residual(f"{layer}.output", narrow(f"{layer}.output.dense", curved), hidden)
+        if index in self._curves:
+            curved = self._add("QuickGelu", [wide], f"{layer}.gelu", domain=_CONTRIB, alpha=1.0)
+            narrow = self._linear(f"{layer}.output.dense", curved)
+        else:
+            curved = self._add("Gelu", [wide], f"{layer}.gelu")
+            narrow = self._float_linear(f"{layer}.output.dense", curved)
+        return self._residual(f"{layer}.output", narrow, hidden)
 
     def _attention(self, part: str, hidden: str, bias: str) -> str:
         rounded = self._rounded(f"{part}.self.query", hidden)  # the range of the other two is the same

@@ -23,6 +23,7 @@ from typing import Any
 import onnx
 from onnxruntime.transformers.optimizer import optimize_model
 
+from export.gelu import fit_curves
 from export.int8_graph import int8_graph
 from export.ranges import input_ranges
 
@@ -31,10 +32,11 @@ def to_int8(model: Any, out: Path, *, token_ids: Sequence[Sequence[int]], float_
     """Write the INT8 form of ``model`` (a ``StudentForModeration`` in eval mode) to ``out``.
 
     Args:
-        token_ids: windows of ordinary texts that the activations' ranges are read off.
+        token_ids: windows of ordinary texts that the activations' ranges, and GELU's values, are read off.
         float_ffn_layers: how many layers, from the first, keep the FFN's second product in float.
     """
-    onnx.save(int8_graph(model, input_ranges(model, token_ids), float_ffn_layers=float_ffn_layers), out)
+    ranges, curves = input_ranges(model, token_ids), fit_curves(model, token_ids)
+    onnx.save(int8_graph(model, ranges, curves, float_ffn_layers=float_ffn_layers), out)
 
 
 def to_fp16(fp32: Path, out: Path, *, config: Any) -> None:

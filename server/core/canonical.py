@@ -66,9 +66,11 @@ def canonicalise(text: str) -> CanonicalText:
     Idempotent: the canonical view of ``text`` is ``text``.
     """
     # ASCII has nothing to fold: most texts take the short way.
-    canonical = _tidy(_INVISIBLE.sub("", text) if text.isascii() else _fold(text))
+    folded = _INVISIBLE.sub("", text) if text.isascii() else _fold(text)
+    canonical = _tidy(folded)
     deobfuscated = _deobfuscate(canonical)
-    return CanonicalText(canonical, canonical != _tidy(text), None if deobfuscated == canonical else deobfuscated)
+    is_changed = folded != text and canonical != _tidy(text)
+    return CanonicalText(canonical, is_changed, None if deobfuscated == canonical else deobfuscated)
 
 
 def _fold(text: str) -> str:

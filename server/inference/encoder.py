@@ -11,6 +11,7 @@ Three things that a WordPiece tokenizer does on its own would let a text hide, a
 import re
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from tokenizers import Encoding, Tokenizer
 from server.core.errors import ArtifactError, ConfigurationError
 from server.inference.classifier import Window
 from server.inference.windows import cut_windows
+from server.inference.words import WordReader, reads_by_word
 
 BLOCK_CHARS = 4_096
 """Characters per native call. The call holds the interpreter lock, so this bounds how long the event loop can stall."""
@@ -40,6 +42,7 @@ class WindowEncoder:
             ConfigurationError: the overlap leaves no room for progress.
         """
         self._tokenizer = _load(tokenizer_path)
+        self._words = WordReader(self._tokenizer) if reads_by_word(self._tokenizer) else None
         unknown = getattr(self._tokenizer.model, "unk_token", None)
         self._unknown_id = None if unknown is None else self._tokenizer.token_to_id(unknown)
         # Read off the file's own post-processor, by what it puts around a text of one letter.
@@ -65,16 +68,18 @@ class WindowEncoder:
         Args:
             text: without lone surrogates, as canonical text is.
         """
+        ids = self._words.read(text) if self._words else None
+        if ids is not None and self._is_simple(ids):
+            return [self._whole(ids, text)]
         tokens = _Tokens()
         blocks = _blocks(text)
         for begin, end in blocks:
             block = text[begin:end]
             encoding = self._tokenizer.encode(block, add_special_tokens=False)
             ids = encoding.ids
-            has_unknown = self._unknown_id in ids
-            if len(blocks) == 1 and len(ids) <= self._room and not has_unknown:  # most texts: no place in it is asked for
-                return [Window([*self._before, *ids, *self._after], 0, len(text))]
-            breaks = _part_breaks(block, encoding, self._unknown_id) if has_unknown else []
+            if len(blocks) == 1 and self._is_simple(ids):
+                return [self._whole(ids, text)]
+            breaks = _part_breaks(block, encoding, self._unknown_id) if self._unknown_id in ids else []
             self._keep(block, encoding, breaks, begin, tokens)
         tokens.starts.append(len(text))
         windows = []
@@ -84,6 +89,13 @@ class WindowEncoder:
             end = len(text) if stop == len(tokens.ids) else max(tokens.starts[stop], tokens.ends[stop - 1])
             windows.append(Window([*self._before, *tokens.ids[first:stop], *self._after], begin, end))
         return windows
+
+    def _is_simple(self, ids: Sequence[int]) -> bool:
+        """Most texts: one window and nothing unknown, so no place in the text is asked for."""
+        return len(ids) <= self._room and self._unknown_id not in ids
+
+    def _whole(self, ids: Sequence[int], text: str) -> Window:
+        return Window([*self._before, *ids, *self._after], 0, len(text))
 
     def _keep(self, block: str, encoding: Encoding, breaks: list[int], offset: int, tokens: "_Tokens") -> None:
         """Append one block's tokens, read again in parts where it has ``breaks``; ``offset`` is where it begins in the text."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 
 from server.core.errors import DeadlineExceeded, TextTooLarge
-from server.doors.exchange import ClientGone, DisconnectWatch, read_body, request_id_for, send_json
+from server.doors.exchange import WATCH_AFTER_S, ClientGone, DisconnectWatch, read_body, request_id_for, send_json
 
 
 def receiving(*chunks: bytes, then=None):
@@ -135,6 +136,22 @@ async def test_work_that_ends_first_is_left_alone_and_nothing_watches_any_more()
         await asyncio.sleep(0)
     assert asyncio.current_task().cancelling() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_only_work_that_is_not_done_soon_is_watched():
+    watched = asyncio.Event()
+
+    async def receive():
+        watched.set()
+        await asyncio.Event().wait()
+
+    with DisconnectWatch(receive):
+        await asyncio.sleep(0)
+    assert not watched.is_set()
+    started = time.monotonic()
+    with DisconnectWatch(receive):
+        await watched.wait()
+    assert time.monotonic() - started > WATCH_AFTER_S / 2
 
 
 async def test_the_works_own_error_is_the_one_that_counts():

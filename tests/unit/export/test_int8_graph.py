@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
+from export.gelu import SLOPE, fit_curves, fold_curves
 from export.int8_graph import int8_graph
 from export.proof import check_shapes, check_structure
 from export.quantise import to_int8
@@ -29,6 +30,10 @@ def graph_file(student, windows, tmp_path_factory):
 
 def initialisers(path) -> dict[str, np.ndarray]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+
+def arrays(model) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
 
 
 def operators(path) -> Counter:
@@ -80,14 +85,16 @@ def test_all_linear_layers_are_integer_products(graph_file):
     assert stored["words"].dtype == np.int8
 
 
-def test_weights_leave_one_bit_unused_and_have_a_scale_per_output(graph_file, student):
-    stored, state = initialisers(graph_file), student[0].state_dict()
+def test_weights_leave_one_bit_unused_and_have_a_scale_per_output(graph_file, student, windows):
+    model = student[0].eval()
+    state = fold_curves(arrays(model), dict(enumerate(fit_curves(model, windows.token_ids))))
+    stored = initialisers(graph_file)
     for layer in range(LAYERS):
         for part in LINEAR + FFN:
             name = f"layer.{layer}.{part}"
             weights, steps = stored[f"{name}.weights"], stored[f"{name}.weight_steps"]
             assert (np.abs(weights.astype(int)).max(axis=0) == 64).all(), name
-            wanted = state[f"bert.encoder.{name}.weight"].numpy().T
+            wanted = state[f"bert.encoder.{name}.weight"].T
             np.testing.assert_allclose(weights * steps, wanted, atol=steps.max() / 2 + 1e-6)
 
 
@@ -95,7 +102,7 @@ def test_onnxruntime_keeps_the_fast_kernels(graph_file, tmp_path):
     found = optimised_operators(graph_file, tmp_path)
     assert found["MatMulIntegerToFloat"] == LAYERS * 6
     assert found["LayerNormalization"] == 1 + LAYERS * 2
-    assert found["Attention"] == found["Gelu"] == LAYERS
+    assert found["Attention"] == found["QuickGelu"] == LAYERS
     assert found["SkipLayerNormalization"] == found["Transpose"] == found["MatMulInteger"] == 0
 
 
@@ -105,6 +112,7 @@ def test_the_second_ffn_product_may_stay_float(student, windows, graph_file, fp3
     names = {node.name: node.op_type for node in onnx.load(path).graph.node}
     assert names["layer.0.output.dense.product"] == "MatMul"
     assert names["layer.1.output.dense"] == "MatMulIntegerToFloat"
+    assert names["layer.0.gelu"] == "Gelu"
     assert operators(path)["MatMulIntegerToFloat"] == LAYERS * 6 - 1
     mixed, fp32 = (text_logits(open_session(file), windows) for file in (path, fp32_graph))
     np.testing.assert_allclose(mixed, fp32, atol=0.5)
@@ -130,10 +138,11 @@ def test_what_reaches_beyond_its_range_saturates(student, windows, fp32_graph, t
     model = student[0].eval()
     ranges = input_ranges(model, windows.token_ids)
     name = "layer.1.output.dense"
-    narrow = int8_graph(model, ranges | {name: (ranges[name][0], ranges[name][1] / 50)})
+    curves = fit_curves(model, windows.token_ids)
+    narrow = int8_graph(model, ranges | {name: (ranges[name][0], ranges[name][1] / 50)}, curves)
     onnx.save(narrow, tmp_path / "narrow.onnx")
     stored = initialisers(tmp_path / "narrow.onnx")
-    assert stored[f"{name}.step"] == pytest.approx((ranges[name][1] / 50 - ranges[name][0]) / 255)
+    assert stored[f"{name}.step"] == pytest.approx(SLOPE * (ranges[name][1] / 50 - ranges[name][0]) / 255)
     logits = text_logits(open_session(tmp_path / "narrow.onnx"), windows)
     assert np.isfinite(logits).all()
     assert np.abs(logits - text_logits(open_session(fp32_graph), windows)).max() > 0.1
@@ -147,4 +156,4 @@ def test_another_kind_of_student_is_not_written(student, windows, name, value):
     other.config = copy.deepcopy(model.config)
     setattr(other.config, name, value)
     with pytest.raises(AssertionError, match=f"{name} is {value}, not"):
-        int8_graph(other, ranges)
+        int8_graph(other, ranges, [])
