@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from tqdm import tqdm
 
@@ -37,6 +37,8 @@ class TuneSettings:
         prompt: which of ``server.core.prompt.PROMPT_FORMS`` to ask in.
         max_batch_tokens: padded tokens of one forward and backward pass; a step may take several.
         answer_weight: of −log(P(Yes) + P(No)) in the loss.
+        average: end with the mean of this run's adapter and of the one it started from: what one run learns too well of its own
+            texts is halved (weight averaging: Izmailov et al., 2018; Wortsman et al., 2022). Needs ``start_from``.
         compile: fuse each decoder layer with ``torch.compile``: a third faster on CPUs; needs a C++ compiler.
     """
 
@@ -50,12 +52,13 @@ class TuneSettings:
     max_text_tokens: int = 128
     max_batch_tokens: int = 2048
     answer_weight: float = 0.1
+    average: bool = False
     checkpoint_every_s: float = 300.0
     compile: bool = False
     seed: int = 0
 
 
-_MAY_CHANGE = {"checkpoint_every_s", "compile"}
+_MAY_CHANGE = {"average", "checkpoint_every_s", "compile"}
 """Settings that a resumed run may have otherwise than the one that it goes on from."""
 
 
@@ -82,7 +85,13 @@ class MasterAdamW:
 
 
 def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, out: Path) -> Judge:
-    """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out/checkpoint.pt`` if there is one."""
+    """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out/checkpoint.pt`` if there is one.
+
+    Raises:
+        ValueError: there is nothing to average with, ``start_from`` doesn't fit, or the checkpoint is of other settings.
+    """
+    if settings.average and not settings.start_from:
+        raise ValueError("--average is with the adapter that a run starts from: it needs --start-from")
     torch.manual_seed(settings.seed)
     model, tokenizer = load_base(settings.base, dtype=torch.bfloat16, attention="eager")
     lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, lora_dropout=0.0, target_modules="all-linear")
@@ -94,6 +103,8 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
         for layer in judge.causal_lm.model.layers:
             layer.compile(dynamic=True)
     _Tuning(settings, judge, encoder, rows, out).run()
+    if settings.average:
+        _average(model, Path(settings.start_from))
     # "auto" would look for the base on the hub, to see whether its vocabulary has changed.
     model.save_pretrained(out / "adapter", save_embedding_layers=False)
     record = asdict(settings) | {"rows": len(rows), "earlier": earlier}
@@ -113,8 +124,18 @@ def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, An
     other = [name for name in ("base", "prompt", "rank") if record[name] != getattr(settings, name)]
     if other:
         raise ValueError(f"--start-from {run}: it was tuned with another {', '.join(other)}")
-    set_peft_model_state_dict(model, load_file(run / "adapter" / "adapter_model.safetensors"))
+    set_peft_model_state_dict(model, _read_adapter(run))
     return [*record.pop("earlier"), record]
+
+
+def _average(model, run: Path) -> None:
+    """The mean of the adapter in ``model`` and of the run's."""
+    ours, theirs = get_peft_model_state_dict(model, save_embedding_layers=False), _read_adapter(run)
+    set_peft_model_state_dict(model, {name: ((ours[name].float() + theirs[name].float()) / 2) for name in ours})
+
+
+def _read_adapter(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
 class _Tuning:

@@ -1,10 +1,12 @@
 """Tuning: it learns, it resumes exactly, it asks only what is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from distill.data import LabelledTexts
 from distill.teacher.card import teacher_card
@@ -121,6 +123,26 @@ def test_a_second_run_goes_on_from_the_first_and_says_so(tiny_gemma, tmp_path):
     record = json.loads((tmp_path / "second" / "tune.json").read_text())
     assert [run["learning_rate"] for run in record["earlier"]] == [2e-2]
     assert "Tuned on 192 texts" in teacher_card(record, {})
+
+
+def test_a_run_can_end_with_the_mean_of_its_adapter_and_the_one_it_started_from(tiny_gemma, tmp_path):
+    policy, first, second = load_policies()["default"], tmp_path / "first", tmp_path / "second"
+    with pytest.raises(ValueError, match="needs --start-from"):
+        tune_teacher(settings(tiny_gemma, average=True), rows(), policy, first)
+    tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, first)
+    on = settings(tiny_gemma, start_from=str(first), epochs=1)
+    tune_teacher(on, rows(), policy, second)
+    before, after = adapter(first), adapter(second)
+    tune_teacher(replace(on, average=True), rows(), policy, second)  # the run is done: only its end is made anew
+    mean = adapter(second)
+    assert any((before[name] != after[name]).any() for name in before)
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor.float(), (before[name].float() + after[name].float()) / 2, atol=1e-3, rtol=0.01)
+    assert json.loads((second / "tune.json").read_text())["average"] is True
+
+
+def adapter(run):
+    return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
 def test_it_goes_on_only_from_a_run_that_fits(tiny_gemma, tmp_path):
