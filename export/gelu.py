@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from export.replay import replay
+
 SLOPE = 1.702
 _NOTHING = 1e-6
 """A variance of this size is no evidence: such a neuron's gain stays near 1."""
@@ -35,14 +37,7 @@ def fit_curves(model: Any, token_ids: Sequence[Sequence[int]]) -> list[Curve]:
     layers = model.bert.encoder.layer
     sums = [_Sums() for _ in layers]
     hooks = [layer.intermediate.dense.register_forward_hook(of.add) for layer, of in zip(layers, sums, strict=True)]
-    try:
-        with torch.inference_mode():
-            for ids in token_ids:
-                window = torch.tensor([list(ids)])
-                model(input_ids=window, attention_mask=torch.ones_like(window))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    replay(model, token_ids, hooks)
     return [of.curve() for of in sums]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from export.replay import replay
+
 Range = tuple[float, float]
 """Least and greatest value of a layer's input, with 0 between them."""
 
@@ -30,12 +32,5 @@ def input_ranges(model: Any, token_ids: Sequence[Sequence[int]]) -> Mapping[str,
         for name, layer in model.bert.encoder.named_modules()
         if isinstance(layer, torch.nn.Linear)
     ]
-    try:
-        with torch.inference_mode():
-            for ids in token_ids:
-                window = torch.tensor([list(ids)])
-                model(input_ids=window, attention_mask=torch.ones_like(window))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    replay(model, token_ids, hooks)
     return ranges
