@@ -23,8 +23,9 @@ class Adapter:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """PEFT's configuration in the folder that ``save_pretrained`` wrote."""
-    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    """PEFT's configuration in the folder that ``save_pretrained`` wrote, but for where the base lay on that machine."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return config | {"base_model_name_or_path": None}
 
 
 def read_peft_folder(folder: Path) -> Adapter:

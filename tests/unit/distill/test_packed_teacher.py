@@ -64,6 +64,12 @@ def test_it_judges_as_the_run_does_to_the_last_bit(world):
     assert np.abs(run - bare).max() > 1, "an adapter that changes nothing would hide its absence"
 
 
+def test_the_adapter_says_nothing_of_where_its_base_lay(world):
+    """PEFT notes it, and warns where it lies elsewhere."""
+    assert str(world).encode() in (world / "run" / "adapter" / "adapter_config.json").read_bytes()
+    assert str(world).encode() not in (world / "packed" / "adapter.safetensors").read_bytes()
+
+
 def test_it_has_the_runs_name_form_calibration_and_signals(world, tmp_path):
     run, packed = str(world / "run"), str(world / "packed")
     assert teacher_id(packed) == teacher_id(run)
