@@ -41,9 +41,14 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 def apply_calibration(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Scores float64 (N, C) in [0, 1]; the same numbers as :meth:`Platt.score`, for arrays."""
+    return 1.0 / (1.0 + np.exp(-np.clip(calibrated_logits(logits, calibration), -700, 700)))
+
+
+def calibrated_logits(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Their log-odds float64 (N, C)."""
     scale = np.array([calibration[name].scale for name in CATEGORIES])
     shift = np.array([calibration[name].shift for name in CATEGORIES])
-    return 1.0 / (1.0 + np.exp(-np.clip(logits * scale + shift, -700, 700)))
+    return logits * scale + shift
 
 
 def _fit(raw: np.ndarray, labels: np.ndarray, *, min_labels: int = 1) -> Platt | None:

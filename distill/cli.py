@@ -63,6 +63,9 @@ def _add_teacher_verbs(subparsers) -> None:
     sub.add_argument("--out", type=Path, required=True, help="run folder")
     sub.add_argument("--rows", type=int, default=60_000, help="texts, drawn in balance over sources (default: 60000)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
+    sub.add_argument(
+        "--signals", type=Path, default=Path("runs/signals"), help="where the half of the pool is that is the teacher's own"
+    )
     add_flags(sub, TuneSettings, base=PACKAGED_TEACHER)
 
     sub = _add_verb(
@@ -103,6 +106,12 @@ def _add_student_verbs(subparsers) -> None:
     sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
     sub.add_argument("--teacher", help=f"whose signals to use; without it, human labels alone: {TEACHER_HELP}")
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
+    sub.add_argument(
+        "--pool-with",
+        type=Path,
+        metavar="STUDENT",
+        help="run folder of an earlier student: soft labels are its opinion and the teacher's, pooled as the policy pools them",
+    )
     add_flags(sub, TrainSettings, base=PACKAGED_STUDENT)
     add_flags(sub, LossWeights)
 

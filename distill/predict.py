@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.calibrate import apply_calibration
+from distill.calibrate import apply_calibration, calibrated_logits
 from distill.student import load_student
-from server.core.calibration import calibration_from_json
+from server.core.calibration import Calibration, calibration_from_json
 
 
 def checkpoint_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
@@ -23,16 +23,27 @@ def checkpoint_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
 
 
 def checkpoint_scores(checkpoint: Path, texts: list[str]) -> np.ndarray:
-    """Calibrated scores float64 (N, C) of the student in a run folder.
+    """Calibrated scores float64 (N, C) of the student in a run folder; raises as :func:`checkpoint_calibrated_logits`."""
+    calibration = _calibration(checkpoint)
+    return apply_calibration(checkpoint_logits(checkpoint, texts), calibration)
+
+
+def checkpoint_calibrated_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
+    """Calibrated log-odds float64 (N, C) of the student in a run folder.
 
     Raises:
         FileNotFoundError: there is no trained student.
         ValueError: it isn't calibrated.
     """
+    calibration = _calibration(checkpoint)
+    return calibrated_logits(checkpoint_logits(checkpoint, texts), calibration)
+
+
+def _calibration(checkpoint: Path) -> Calibration:
     path = checkpoint / "calibration.json"
     if not path.exists():
         raise ValueError(f"{checkpoint} is not calibrated yet: run calibrate first")
-    return apply_calibration(checkpoint_logits(checkpoint, texts), calibration_from_json(json.loads(path.read_text())))
+    return calibration_from_json(json.loads(path.read_text()))
 
 
 def student_logits(model, tokenizer, texts: list[str], *, max_tokens: int, batch_size: int = 64) -> np.ndarray:

@@ -6,13 +6,16 @@ One folder per (teacher, prompt hash), with three files that only grow, one fixe
     margins.bin   C × float32    logit(Yes) − logit(No), raw
     hidden.bin    C × H × float16  the teacher's last-token state, after its final norm
 
-A record counts once its digest is on disk; the digest is written last. Opening a store cuts off what a kill left behind
-half-written, so nothing is lost that counted and nothing counts twice.
+A record counts once its digest is on disk; the digest is written last. Opening a store to write cuts off what a kill left
+behind half-written, so nothing is lost that counted and nothing counts twice. It also locks the store: a second writer is
+turned away, and a reader never cuts what a writer is in the middle of.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,14 +32,15 @@ def text_digest(text: str, role: str) -> bytes:
 
 
 class SignalStore:
-    """Append, look up, memory-map. One writer at a time.
+    """Append, look up, memory-map.
 
     Args:
         root: holds one folder per (teacher, prompt hash).
-        hidden_size: the teacher's H; None to open a store that exists, for reading.
+        hidden_size: the teacher's H, to write; None to read a store that exists, as it was when it was opened.
 
     Raises:
-        ValueError: the folder was made with another category list or hidden size, or must exist and doesn't.
+        ValueError: the folder was made with another category list or hidden size, must exist and doesn't, or is to be written
+            while another process writes to it.
     """
 
     def __init__(self, root: Path, *, teacher: str, prompt_hash: str, hidden_size: int | None = None) -> None:
@@ -48,8 +52,13 @@ class SignalStore:
             "margins.bin": 4 * len(CATEGORIES),
             "hidden.bin": 2 * len(CATEGORIES) * self.hidden_size,
         }
-        self._cut_half_written()
-        raw = (self.folder / "digests.bin").read_bytes()
+        self.is_writable = hidden_size is not None
+        if self.is_writable:
+            self._lock()
+        complete = self._complete()
+        if self.is_writable:
+            self._cut_half_written(complete)
+        raw = (self.folder / "digests.bin").read_bytes()[: complete * _DIGEST_BYTES]
         self._row = {raw[i : i + _DIGEST_BYTES]: i // _DIGEST_BYTES for i in range(0, len(raw), _DIGEST_BYTES)}
 
     def __len__(self) -> int:
@@ -62,8 +71,11 @@ class SignalStore:
         """Add N new texts: margins (N, C), hidden (N, C, H). On return they survive a power cut.
 
         Raises:
-            ValueError: a digest is there already or given twice, a shape is wrong, or a margin is not finite.
+            ValueError: a digest is there already or given twice, a shape is wrong, a margin is not finite, or the store was
+                opened to be read.
         """
+        if not self.is_writable:
+            raise ValueError(f"{self.folder} was opened to be read")
         if len(set(digests)) != len(digests) or any(digest in self for digest in digests):
             raise ValueError("a text's signal is already in the store")
         want = (len(digests), len(CATEGORIES))
@@ -100,11 +112,21 @@ class SignalStore:
             stream.flush()
             os.fsync(stream.fileno())
 
-    def _cut_half_written(self) -> None:
+    def _lock(self) -> None:
+        """Until this object or its process is gone."""
+        lock = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
+        weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is writing to {self.folder}: wait for it, or stop it") from None
+
+    def _complete(self) -> int:
         for name in self._record_bytes:
             (self.folder / name).touch()
-        sizes = {name: (self.folder / name).stat().st_size // size for name, size in self._record_bytes.items()}
-        complete = min(sizes.values())
+        return min((self.folder / name).stat().st_size // size for name, size in self._record_bytes.items())
+
+    def _cut_half_written(self, complete: int) -> None:
         for name, size in self._record_bytes.items():
             os.truncate(self.folder / name, complete * size)
 

@@ -18,7 +18,8 @@ from distill.data import LabelledTexts
 from distill.features import Whitener
 from distill.losses import LossWeights, feature_loss, label_loss, soft_label_loss
 from distill.metrics import average_precision, average_precision_per_category
-from distill.signals import SignalStore, text_digest
+from distill.signals import SignalStore
+from distill.soft_labels import signal_rows, teacher_logits
 from distill.student import load_student, new_student
 from server.core.calibration import Calibration
 from server.core.taxonomy import CATEGORIES
@@ -45,7 +46,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class TeacherSignals:
-    """Signals beside N texts: ``logits`` float32 (N, C) calibrated margins, ``features`` float32 (N, K); NaN = not asked."""
+    """Signals beside N texts: ``logits`` float32 (N, C) soft labels, ``features`` float32 (N, K); NaN = not asked."""
 
     logits: np.ndarray
     features: np.ndarray
@@ -56,19 +57,16 @@ def align_signals(
 ) -> TeacherSignals:
     """Find each text's signal; fit the frozen feature target on those that have one."""
     n = len(rows)
-    logits = np.full((n, len(CATEGORIES)), np.nan, dtype=np.float32)
     if store is None or not len(store):
-        return TeacherSignals(logits, np.full((n, 1), np.nan, dtype=np.float32))
-    found = store.rows([text_digest(text, role) for text, role in zip(rows.texts, rows.roles, strict=True)])
+        nothing = np.full((n, len(CATEGORIES)), np.nan, dtype=np.float32)
+        return TeacherSignals(nothing, np.full((n, 1), np.nan, dtype=np.float32))
+    found = signal_rows(rows, store)
     has_signal = found >= 0
-    scale = np.array([calibration[name].scale for name in CATEGORIES]) if calibration else 1.0
-    shift = np.array([calibration[name].shift for name in CATEGORIES]) if calibration else 0.0
-    logits[has_signal] = store.margins()[found[has_signal]] * scale + shift
     hidden = store.hidden()[np.unique(found[has_signal])]
     whitener = Whitener.fit(hidden, dimensions=dimensions)
     features = np.full((n, len(whitener.components)), np.nan, dtype=np.float32)
     features[has_signal] = whitener(store.hidden()[found[has_signal]])
-    return TeacherSignals(logits, features)
+    return TeacherSignals(teacher_logits(rows, store, calibration), features)
 
 
 class DistillationData(torch.utils.data.Dataset):

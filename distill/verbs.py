@@ -3,6 +3,7 @@
 import json
 import tomllib
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,24 @@ from server.core.policy import Policy, load_policies
 
 def tune_teacher(arguments: Namespace) -> dict[str, Any]:
     from distill.seeds import seed_texts
+    from distill.soft_labels import pool_with_student, teacher_logits
+    from distill.teacher.saved import load_calibration
     from distill.teacher.tune import TuneSettings
     from distill.teacher.tune import tune_teacher as tune
 
-    rows = _draw(load_split(arguments.data, "train", assume_chat_benign=True), arguments.rows, seed=arguments.seed)
+    settings = from_flags(TuneSettings, arguments)
+    rows = load_split(arguments.data, "train", assume_chat_benign=True)
+    if settings.pool_with:
+        store = _store_of_start(settings, arguments)
+        rows = rows.take(_judged(rows, store))
+    rows = _draw(rows, arguments.rows, seed=arguments.seed)
     if not arguments.without_seeds:
         rows += seed_texts()
-    tune(from_flags(TuneSettings, arguments), rows, _policy(arguments), arguments.out)
+    soft = None
+    if settings.pool_with:
+        soft = teacher_logits(rows, store, load_calibration(settings.start_from))
+        soft = pool_with_student(soft, rows, Path(settings.pool_with), _policy(arguments).teacher_weight)
+    tune(settings, rows, _policy(arguments), arguments.out, soft)
     return {"teacher": str(arguments.out)}
 
 
@@ -67,6 +79,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
     from distill.extra import hear_extra, load_extra
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
+    from distill.soft_labels import pool_with_student
     from distill.teacher.saved import load_calibration, signal_store, teacher_form, teacher_id
     from distill.train import TrainSettings, align_signals, train_student
 
@@ -84,6 +97,9 @@ def train(arguments: Namespace) -> dict[str, Any]:
     rows += extra.rows
     calibration = load_calibration(arguments.teacher) if arguments.teacher else None
     of_teacher = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    if arguments.pool_with:
+        weight = _policy(arguments).teacher_weight
+        of_teacher = replace(of_teacher, logits=pool_with_student(of_teacher.logits, rows, arguments.pool_with, weight))
     signals = hear_extra(of_teacher, extra)
     dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
@@ -97,6 +113,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
         "rows_with_signals": int((~np.isnan(of_teacher.logits[:, 0])).sum()),
+        "pool_with": str(arguments.pool_with) if arguments.pool_with else None,
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
         "earlier": earlier,
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
@@ -181,6 +198,15 @@ def _teacher_scores(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
     return calibration_room.apply_calibration(np.nan_to_num(_teacher_margins(arguments, rows)), calibration)
 
 
+def _store_of_start(settings, arguments: Namespace):
+    """What the teacher that a tuning starts from said: the half of the pool that is its own."""
+    from distill.teacher.saved import signal_store
+
+    if not settings.start_from:
+        raise ValueError("--pool-with is beside the teacher that a run starts from: it needs --start-from")
+    return signal_store(arguments.signals, settings.start_from, _policy(arguments))
+
+
 def _earlier(run: str) -> list[dict[str, Any]]:
     """What the student that a run goes on from was made of, and those before it; the oldest first."""
     path = Path(run) / "provenance.json"
@@ -191,7 +217,6 @@ def _earlier(run: str) -> list[dict[str, Any]]:
 
 
 def _judged(rows: LabelledTexts, store) -> np.ndarray:
-    from distill.signals import text_digest
+    from distill.soft_labels import signal_rows
 
-    found = store.rows([text_digest(text, role) for text, role in zip(rows.texts, rows.roles, strict=True)])
-    return np.flatnonzero(found >= 0)
+    return np.flatnonzero(signal_rows(rows, store) >= 0)

@@ -11,7 +11,7 @@ The base is frozen in bfloat16; the adapter's updates are kept in float32.
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class TuneSettings:
         prompt: which of ``server.core.prompt.PROMPT_FORMS`` to ask in.
         max_batch_tokens: padded tokens of one forward and backward pass; a step may take several.
         answer_weight: of −log(P(Yes) + P(No)) in the loss.
+        pool_with: run folder of a student, in its turn the teacher's teacher: what it and ``start_from`` say together counts
+            beside what people say (``distill.soft_labels``). Needs ``start_from``, and learns from texts that one judged.
+        soft: weight in [0, 1] of the pool's word in such a label; people have the rest.
         average: end with the mean of this run's adapter and of the one it started from: what one run learns too well of its own
             texts is halved (weight averaging: Izmailov et al., 2018; Wortsman et al., 2022). Needs ``start_from``.
         compile: fuse each decoder layer with ``torch.compile``: a third faster on CPUs; needs a C++ compiler.
@@ -52,6 +55,8 @@ class TuneSettings:
     max_text_tokens: int = 128
     max_batch_tokens: int = 2048
     answer_weight: float = 0.1
+    pool_with: str = ""
+    soft: float = 0.5
     average: bool = False
     checkpoint_every_s: float = 300.0
     compile: bool = False
@@ -84,8 +89,13 @@ class MasterAdamW:
                 parameter.copy_(master)
 
 
-def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, out: Path) -> Judge:
+def tune_teacher(
+    settings: TuneSettings, rows: LabelledTexts, policy: Policy, out: Path, soft_logits: np.ndarray | None = None
+) -> Judge:
     """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out/checkpoint.pt`` if there is one.
+
+    Args:
+        soft_logits: (N, C), log-odds that count for ``settings.soft`` of a label that people gave; NaN leaves it theirs.
 
     Raises:
         ValueError: there is nothing to average with, ``start_from`` doesn't fit, or the checkpoint is of other settings.
@@ -102,7 +112,8 @@ def tune_teacher(settings: TuneSettings, rows: LabelledTexts, policy: Policy, ou
     if settings.compile:
         for layer in judge.causal_lm.model.layers:
             layer.compile(dynamic=True)
-    _Tuning(settings, judge, encoder, rows, out).run()
+    targets = rows.labels if soft_logits is None else _soften(rows.labels, soft_logits, settings.soft)
+    _Tuning(settings, judge, encoder, replace(rows, labels=targets), out).run()
     if settings.average:
         _average(model, Path(settings.start_from))
     # "auto" would look for the base on the hub, to see whether its vocabulary has changed.
@@ -126,6 +137,12 @@ def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, An
         raise ValueError(f"--start-from {run}: it was tuned with another {', '.join(other)}")
     set_peft_model_state_dict(model, _read_adapter(run))
     return [*record.pop("earlier"), record]
+
+
+def _soften(labels: np.ndarray, logits: np.ndarray, weight: float) -> np.ndarray:
+    """Labels (N, C) moved towards the probabilities of ``logits``; what isn't known, or isn't said, stays as it is."""
+    said = 1 / (1 + np.exp(-logits))
+    return np.where(np.isnan(said), labels, (1 - weight) * labels + weight * said).astype(np.float32)
 
 
 def _average(model, run: Path) -> None:

@@ -101,9 +101,28 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
     report = distil(capsys, "evaluate", "--data", data, "--teacher", teacher)
     assert report["categories"]["hate"]["positives"] == 5
 
+    # A second cycle: student and teacher learn what both said together.
+    again = ("--learning-rate", 1e-3, "--without-seeds", "--data", data, "--signals", signals, "--pool-with", student)
+    tuned = tmp_path / "teacher-2"
+    distil(
+        capsys, "tune-teacher", *again, "--start-from", teacher, "--out", tuned, "--base", tiny_gemma,
+        "--rows", 64, "--rank", 4,
+    )  # fmt: skip
+    assert json.loads((tuned / "tune.json").read_text())["rows"] == 40, "of the texts that the first one judged"
+    second = tmp_path / "student-2"
+    report = distil(
+        capsys, "train", *again, "--start-from", student, "--out", second, "--teacher", teacher, "--rows", 64,
+        "--epochs", 1, "--batch-size", 16, "--eval-every-steps", 100, "--feature-dimensions", 8,
+    )  # fmt: skip
+    assert report["rows_with_signals"] == 160
+    assert json.loads((second / "provenance.json").read_text())["pool_with"] == str(student)
+
 
 def test_what_a_user_can_mend_is_one_line(data, tmp_path, capsys):
     assert main(["evaluate", "--data", str(tmp_path / "none.parquet"), "--checkpoint", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert main(["train", "--data", str(data), "--out", str(tmp_path), "--teacher", "nobody", "--signals", str(tmp_path)]) == 2
     assert "run label first" in capsys.readouterr().err
+    tune = ["tune-teacher", "--data", str(data), "--out", str(tmp_path), "--pool-with", str(tmp_path)]
+    assert main(tune) == 2
+    assert "needs --start-from" in capsys.readouterr().err

@@ -31,24 +31,43 @@ def test_what_was_appended_is_there_after_reopening(tmp_path):
     np.testing.assert_array_equal(store.hidden(), hidden)
 
 
+def test_one_writer_at_a_time_and_a_reader_cuts_nothing(tmp_path):
+    writer = open_store(tmp_path)
+    writer.append(*records(["a"]))
+    with pytest.raises(ValueError, match="another process is writing"):
+        open_store(tmp_path)
+    with (writer.folder / "hidden.bin").open("ab") as stream:  # the writer is in the middle of its next record
+        stream.write(b"half")
+    size = (writer.folder / "hidden.bin").stat().st_size
+    reader = open_store(tmp_path, hidden_size=None)
+    assert len(reader) == 1
+    assert (writer.folder / "hidden.bin").stat().st_size == size
+    with pytest.raises(ValueError, match="opened to be read"):
+        reader.append(*records(["b"]))
+    del writer
+    assert len(open_store(tmp_path)) == 1, "the lock goes with the writer"
+
+
 @pytest.mark.parametrize("torn", [("hidden.bin", 7), ("margins.bin", 3), ("digests.bin", 31)])
 def test_a_kill_between_or_within_writes_costs_only_the_uncommitted_record(tmp_path, torn):
     """The three files are written in the order hidden, margins, digests; a kill leaves any prefix of that."""
     store = open_store(tmp_path)
     store.append(*records(["a"]))
+    folder = store.folder
+    del store
     name, extra = torn
     order = ["hidden.bin", "margins.bin", "digests.bin"]
     record_bytes = {"hidden.bin": 2 * C * H, "margins.bin": 4 * C, "digests.bin": 32}
     for earlier in order[: order.index(name)]:
-        with (store.folder / earlier).open("ab") as stream:
+        with (folder / earlier).open("ab") as stream:
             stream.write(b"\x01" * record_bytes[earlier])
-    with (store.folder / name).open("ab") as stream:
+    with (folder / name).open("ab") as stream:
         stream.write(b"\x01" * extra)
 
     reopened = open_store(tmp_path)
     assert len(reopened) == 1
     reopened.append(*records(["b"], value=5.0))
-    again = open_store(tmp_path)
+    again = open_store(tmp_path, hidden_size=None)
     assert again.margins()[:, 0].tolist() == [1.0, 5.0]
     assert again.hidden()[1, 0, 0] == 5.0
 

@@ -141,6 +141,22 @@ def test_a_run_can_end_with_the_mean_of_its_adapter_and_the_one_it_started_from(
     assert json.loads((second / "tune.json").read_text())["average"] is True
 
 
+def test_it_learns_the_pools_word_as_far_as_it_is_given_one(tiny_gemma, tmp_path):
+    """The pool contradicts every label; whoever has the greater weight is believed."""
+    contradiction = np.where(rows().labels == 1, -6.0, 6.0)
+    contradiction[np.isnan(rows().labels)] = np.nan
+    policy = load_policies()["default"]
+    for weight, sign in ((0.9, -1), (0.1, 1)):
+        out = tmp_path / str(weight)
+        tune_teacher(settings(tiny_gemma, soft=weight), rows(), policy, out, contradiction)
+        margins = hate_margins(load_judge(str(out)))
+        assert sign * (margins[1::2].mean() - margins[0::2].mean()) > 0.5
+    tune_teacher(settings(tiny_gemma), rows(), policy, tmp_path / "silent", np.full_like(contradiction, np.nan))
+    tune_teacher(settings(tiny_gemma), rows(), policy, tmp_path / "alone")
+    silent, alone = adapter(tmp_path / "silent"), adapter(tmp_path / "alone")
+    assert all((silent[name] == alone[name]).all() for name in alone)
+
+
 def adapter(run):
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
