@@ -23,7 +23,7 @@ _ASSISTANT_SIDE = {"pyrit_scorer_evals"}
 
 @dataclass(frozen=True, slots=True)
 class LabelledTexts:
-    """N texts. ``labels`` is float32 (N, C) with 1, 0, between them where softened, or NaN: unknown. ``texts`` are canonical."""
+    """N texts. ``labels`` is float32 (N, C) with 1, 0, between where softened, or NaN: unknown. ``texts`` are canonical."""
 
     texts: list[str]
     roles: list[str]
