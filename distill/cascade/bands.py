@@ -6,17 +6,14 @@ expectation, most at s = t. A score's *doubt* is that cost over its maximum:
 
     doubt(s) = min(s / t, (1 − s) / (1 − t))      1 at the threshold, 0 at both ends
 
-and a category's band holds the scores with doubt ≥ ``floor``: the lower it is, the wider every band. With 0.5 in place of t the
-bands lie where a score says least, whatever the thresholds: that serves the ranking of texts, and so whoever reads scores.
-
-Bands are nested. Escalated texts nearly are: under wide bands more texts look as if they spoke to a model, and those keep
-their block.
+and a category's band holds the scores with doubt ≥ ``floor``: the lower it is, the wider every band. A category that the
+teacher doesn't help with has none. Bands are nested. Escalated texts nearly are: under wide bands more texts look as if they
+spoke to a model, and those keep their block.
 
 Shapes: N texts, C categories. Scores, thresholds and ends of bands are in [0, 1]; thresholds and ends are rounded to three
-decimals, as a policy file holds them, so that what is measured is what is served.
+decimals, as a policy file holds them, so that what is measured is what is served. ``helped`` is bool (C,): the categories that
+have a band.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,35 +26,28 @@ FLOORS = np.linspace(1.0, 0.0, 1001)
 """From no band at all to bands that hold every score."""
 
 
-@dataclass(frozen=True, slots=True)
-class BandFamily:
-    """``around`` is (C,), each inside (0, 1): what a category's bands all hold. ``helped`` is bool (C,): the categories that
-    have a band; one that the teacher doesn't help with has none."""
-
-    around: np.ndarray
-    helped: np.ndarray
-
-    def doubts(self, scores: np.ndarray) -> np.ndarray:
-        """float (N, C) in [0, 1]; 0 where there is no band."""
-        return self.helped * np.minimum(scores / self.around, (1 - scores) / (1 - self.around))
-
-    def at(self, floor: float) -> np.ndarray:
-        """Bands (C, 2) of ``[low, high]``; equal ends where nothing of a category is escalated."""
-        reach = (1 - floor) * self.helped
-        return np.stack([self.around * (1 - reach), self.around + reach * (1 - self.around)], axis=1).round(3)
+def doubts(scores: np.ndarray, block_at: np.ndarray) -> np.ndarray:
+    """float (N, C) in [0, 1]. ``block_at`` is (C,), each inside (0, 1)."""
+    return np.minimum(scores / block_at, (1 - scores) / (1 - block_at))
 
 
-def text_doubts(scores: np.ndarray, block_at: np.ndarray, family: BandFamily, keeps_block: np.ndarray) -> np.ndarray:
+def text_doubts(scores: np.ndarray, block_at: np.ndarray, helped: np.ndarray, keeps_block: np.ndarray) -> np.ndarray:
     """float (N,): the highest floor at which a text is escalated, but for the rounding of its bands; 0 for never.
 
     A text that violates something goes to the teacher only when all that it violates is in a band: the surest violation
     decides. Any other text goes as soon as one category is in its band: the least sure decides.
     """
-    worth = family.doubts(scores)
+    worth = helped * doubts(scores, block_at)
     violated = scores >= block_at
     surest = np.where(violated, worth, np.inf).min(axis=1)
     kept = keeps_block | violated[:, JAILBREAK] | (surest <= worth[:, JAILBREAK])
     return np.where(violated.any(axis=1), np.where(kept, 0.0, surest), worth.max(axis=1))
+
+
+def bands_at(floor: float, block_at: np.ndarray, helped: np.ndarray) -> np.ndarray:
+    """Bands (C, 2) of ``[low, high]``; equal ends where nothing of a category is escalated."""
+    reach = (1 - floor) * helped
+    return np.stack([block_at * (1 - reach), block_at + reach * (1 - block_at)], axis=1).round(3)
 
 
 def in_band(scores: np.ndarray, bands: np.ndarray) -> np.ndarray:
@@ -118,7 +108,7 @@ def served_scores(student: np.ndarray, together: np.ndarray, questions: np.ndarr
 def floor_for_budget(
     scores: np.ndarray,
     block_at: np.ndarray,
-    family: BandFamily,
+    helped: np.ndarray,
     keeps_block: np.ndarray,
     *,
     budget: float,
@@ -132,7 +122,7 @@ def floor_for_budget(
     """
     within = FLOORS[0]
     for floor in FLOORS:
-        escalated = is_escalated(scores, block_at, family.at(floor), keeps_block)
+        escalated = is_escalated(scores, block_at, bands_at(floor, block_at, helped), keeps_block)
         if np.average(escalated, weights=weights) > budget:
             break
         within = floor

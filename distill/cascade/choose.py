@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from distill.cascade.aims import Aim, Threshold, choose_thresholds
-from distill.cascade.bands import FLOORS, BandFamily, floor_for_budget, is_escalated, log_odds, pooled
+from distill.cascade.bands import FLOORS, bands_at, floor_for_budget, is_escalated, log_odds, pooled
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, selective_p_value
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from server.core.pooling import LEAST
@@ -38,10 +38,6 @@ class Target:
             raise ValueError(f"{self.kind} {self.value:g} and delta {self.delta:g} must lie between 0 and 1")
 
 
-Purpose = Literal["verdicts", "ranking"]
-"""What bands are to better: verdicts, around ``block_at``, or the ranking of texts by score, around 0.5."""
-
-
 @dataclass(frozen=True, slots=True)
 class Choice:
     """``floor`` is the family's parameter and ``helped`` says which categories have a band (:mod:`distill.cascade.bands`);
@@ -51,19 +47,14 @@ class Choice:
     helped: np.ndarray
     floor: float
     teacher_weight: float = 1.0
-    purpose: Purpose = "verdicts"
 
     @property
     def block_at(self) -> np.ndarray:
         return np.array([threshold.block_at for threshold in self.thresholds])
 
     @property
-    def family(self) -> BandFamily:
-        return _family(self.purpose, self.block_at, self.helped)
-
-    @property
     def bands(self) -> np.ndarray:
-        return self.family.at(self.floor)
+        return bands_at(self.floor, self.block_at, self.helped)
 
     def policy_numbers(self) -> dict[str, dict[str, Any]]:
         """``block_at`` and ``unsure`` by category, as :func:`distill.policy_file.write_numbers` takes them."""
@@ -86,12 +77,11 @@ def choose_without_teacher(scores: np.ndarray, labels: np.ndarray, *, budget: fl
     thresholds = tuple(choose_thresholds(Aim("best-f1"), scores, labels, weights))
     block_at = np.array([threshold.block_at for threshold in thresholds])
     keeps_block = np.zeros(len(scores), dtype=bool)
-    family = BandFamily(block_at, everywhere)
-    floor = floor_for_budget(scores, block_at, family, keeps_block, budget=budget, weights=weights)
+    floor = floor_for_budget(scores, block_at, everywhere, keeps_block, budget=budget, weights=weights)
     return Choice(thresholds, everywhere, floor)
 
 
-def choose(dev: Opinions, aim: Aim, target: Target, purpose: Purpose = "verdicts") -> Choice:
+def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
     """The widest bands within a budget, or the narrowest that keep a promise.
 
     A budget is spent on the categories that the teacher was seen to help with, and all of dev is used. A promise is about
@@ -99,18 +89,15 @@ def choose(dev: Opinions, aim: Aim, target: Target, purpose: Purpose = "verdicts
     certifies the bands, since the bounds hold only for choices that its labels had no part in.
 
     Raises:
-        ValueError: too few texts for the promise, a teacher that can't help to keep it, or a promise with bands for ranking.
+        ValueError: too few texts for the promise, or a teacher that can't help to keep it.
     """
-    if purpose == "ranking" and target.kind != "budget":
-        raise ValueError(f"a {target.kind} is about verdicts: bands for ranking go with a budget")
     weight = choose_weight(dev)
     if target.kind == "budget":
         thresholds = choose_thresholds(aim, dev.student, dev.fit_labels, dev.weights)
         block_at = np.array([threshold.block_at for threshold in thresholds])
         helped = helped_categories(dev, weight)
-        family = _family(purpose, block_at, helped)
-        floor = floor_for_budget(dev.student, block_at, family, dev.keeps_block, budget=target.value, weights=dev.weights)
-        return Choice(tuple(thresholds), helped, floor, weight, purpose)
+        floor = floor_for_budget(dev.student, block_at, helped, dev.keeps_block, budget=target.value, weights=dev.weights)
+        return Choice(tuple(thresholds), helped, floor, weight)
     if weight == 0:
         raise ValueError(f"no {target.kind} can be promised: on these texts the teacher can't be told from a useless one")
     choosing, certifying = dev.halves()
@@ -122,10 +109,6 @@ def choose(dev: Opinions, aim: Aim, target: Target, purpose: Purpose = "verdicts
     if floor is None:
         raise ValueError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
     return Choice(tuple(thresholds), np.ones(len(CATEGORIES), dtype=bool), floor, weight)
-
-
-def _family(purpose: Purpose, block_at: np.ndarray, helped: np.ndarray) -> BandFamily:
-    return BandFamily(block_at if purpose == "verdicts" else np.full_like(block_at, 0.5), helped)
 
 
 def choose_weight(opinions: Opinions) -> float:
@@ -210,6 +193,6 @@ def _floor_for_selective_risk(choosing: Opinions, certifying: Opinions, block_at
 
 def _kept(opinions: Opinions, block_at: np.ndarray) -> np.ndarray:
     """bool (floors, N): the texts that stay with the student, from no bands to the widest."""
-    family = BandFamily(block_at, np.ones(len(block_at), dtype=bool))
-    bands = [family.at(floor) for floor in FLOORS]
+    everywhere = np.ones(len(block_at), dtype=bool)
+    bands = [bands_at(floor, block_at, everywhere) for floor in FLOORS]
     return ~np.stack([is_escalated(opinions.student, block_at, ends, opinions.keeps_block) for ends in bands])

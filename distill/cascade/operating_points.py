@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.cascade.bands import asked, floor_for_budget, pooled, served_scores
+from distill.cascade.bands import asked, bands_at, floor_for_budget, pooled, served_scores
 from distill.cascade.choose import Choice
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.metrics import evaluate
@@ -86,7 +86,7 @@ class Bench:
     def questions(self, floor: float) -> np.ndarray:
         """bool (N, C): what bands of this floor ask the teacher."""
         block_at = self._choice.block_at
-        bands = self._choice.family.at(floor)
+        bands = bands_at(floor, block_at, self._choice.helped)
         return asked(self.opinions.student, block_at, bands, self.opinions.keeps_block, self._policy.ask_about)
 
     def answering(self, name: str, questions: np.ndarray) -> OperatingPoint:
@@ -153,7 +153,7 @@ def mended(opinions: Opinions, together: np.ndarray, block_at: np.ndarray) -> np
 def rate_floors(dev: Opinions, choice: Choice) -> dict[float, float]:
     """For each of :data:`RATES`, the floor that keeps escalation within it on dev."""
     return {
-        rate: floor_for_budget(dev.student, choice.block_at, choice.family, dev.keeps_block, budget=rate, weights=dev.weights)
+        rate: floor_for_budget(dev.student, choice.block_at, choice.helped, dev.keeps_block, budget=rate, weights=dev.weights)
         for rate in RATES
     }
 

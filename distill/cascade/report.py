@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.cascade.aims import Aim
 from distill.cascade.bands import is_escalated, text_doubts
-from distill.cascade.choose import Choice, Purpose, Target, choose
+from distill.cascade.choose import Choice, Target, choose
 from distill.cascade.operating_points import TARGET_GAP, TARGET_RATE, Bench, OperatingPoint, Prices, gaps, rate_floors
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.cascade.router import compare, fit_router
@@ -30,15 +30,7 @@ class Economics:
 
 
 def economics(
-    dev: Opinions,
-    test: Opinions,
-    *,
-    aim: Aim,
-    target: Target,
-    purpose: Purpose = "verdicts",
-    policy: Policy,
-    prices: Prices | None,
-    with_router: bool,
+    dev: Opinions, test: Opinions, *, aim: Aim, target: Target, policy: Policy, prices: Prices | None, with_router: bool
 ) -> Economics:
     """Choose on dev, measure on test.
 
@@ -48,7 +40,7 @@ def economics(
     Raises:
         ValueError: dev is too small for the target.
     """
-    choice = choose(dev, aim, target, purpose)
+    choice = choose(dev, aim, target)
     bench = Bench(test, choice, with_numbers(policy, choice), prices)
     floors = rate_floors(dev, choice)
     cascades = {rate: bench.cascade(f"cascade@{rate:g}", floor) for rate, floor in floors.items()}
@@ -56,14 +48,13 @@ def economics(
     points = [student, *cascades.values(), chosen, bench.both(), teacher, bench.oracle()]
     labelled = test.take(is_labelled(test.labels))
     curve = risk_coverage(
-        text_doubts(labelled.student, choice.block_at, choice.family, labelled.keeps_block),
+        text_doubts(labelled.student, choice.block_at, choice.helped, labelled.keeps_block),
         is_wrong(labelled.student, labelled.labels, choice.block_at),
         labelled.weights,
     )
     record = {
         "aim": str(aim),
         "target": dataclasses.asdict(target),
-        "bands_for": purpose,
         "dev": _sample(dev, choice),
         "test": _sample(test, choice),
         **choice.policy_numbers(),

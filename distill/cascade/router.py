@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from distill.calibrate import MIN_LABELS
-from distill.cascade.bands import keeps_its_block, log_odds, pooled, text_doubts
+from distill.cascade.bands import bands_at, keeps_its_block, log_odds, pooled, text_doubts
 from distill.cascade.choose import Choice, costs
 from distill.cascade.operating_points import Bench, mended
 from distill.cascade.opinions import Opinions, is_labelled
@@ -42,7 +42,7 @@ def features(opinions: Opinions, choice: Choice) -> np.ndarray:
     """float (N, C + 4): log-odds per category, the scores' entropy, the bands' doubt, log length, disguised or not."""
     scores = np.clip(opinions.student, 1e-9, 1 - 1e-9)
     entropy = -(scores * np.log(scores) + (1 - scores) * np.log1p(-scores)).sum(axis=1)
-    doubt = text_doubts(opinions.student, choice.block_at, choice.family, opinions.keeps_block)
+    doubt = text_doubts(opinions.student, choice.block_at, choice.helped, opinions.keeps_block)
     return np.column_stack([log_odds(scores), entropy, doubt, np.log1p(opinions.tokens), opinions.keeps_block])
 
 
@@ -106,7 +106,7 @@ def bootstrap_lead(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray, *, 
 
 def _likely(model: Pipeline, opinions: Opinions, choice: Choice) -> np.ndarray:
     """float (N,): how likely the teacher mends a verdict; 0 for a text that keeps its block, as it does under bands."""
-    no_bands = choice.family.at(1.0)
+    no_bands = bands_at(1.0, choice.block_at, choice.helped)
     kept = keeps_its_block(opinions.student, choice.block_at, no_bands, opinions.keeps_block)
     return np.where(kept, 0.0, model.predict_proba(features(opinions, choice))[:, 1])
 

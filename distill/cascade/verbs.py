@@ -3,10 +3,10 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from distill.cascade.aims import Aim
-from distill.cascade.choose import Purpose, Target
+from distill.cascade.choose import Target
 from distill.cascade.operating_points import Prices
 from distill.cascade.opinions import Opinions, join
 from distill.cascade.report import economics, save, table
@@ -33,13 +33,6 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
     target.add_argument("--budget", type=float, default=0.05, help="largest share of traffic to escalate (default: 0.05)")
     target.add_argument("--joint-risk", type=float, metavar="R", help="expected P(wrong and not escalated) of at most R")
     target.add_argument("--selective-risk", type=float, metavar="R", help="P(wrong | not escalated) of at most R")
-    add(
-        "--bands-for",
-        choices=get_args(Purpose),
-        default="verdicts",
-        help="put bands where verdicts are in doubt, around block_at, or for whoever reads scores where they say least, "
-        "around 0.5; ranking goes with --budget (default: verdicts)",
-    )
     add("--delta", type=float, default=0.1, help="chance at which --selective-risk may fail (default: 0.1)")
     add(
         "--prior",
@@ -68,7 +61,6 @@ def cascade(arguments: Namespace) -> dict[str, Any]:
         test,
         aim=Aim.parse(arguments.aim),
         target=_target(arguments),
-        purpose=arguments.bands_for,
         policy=policy,
         prices=_prices(arguments),
         with_router=arguments.router,

@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from distill.cascade.bands import (
     FLOORS,
-    BandFamily,
     asked,
+    bands_at,
+    doubts,
     floor_for_budget,
     is_escalated,
     pooled,
@@ -33,8 +34,6 @@ HELPED = arrays(bool, C)
 FLOOR = st.sampled_from(list(FLOORS))
 KEEPS = arrays(bool, 20)
 NEVER = np.zeros(20, dtype=bool)
-AROUND = st.one_of(st.none(), BLOCK_AT)
-"""What bands lie around: the thresholds, or anything else."""
 ANSWERING = st.tuples(st.sampled_from(["unsure", "all"]), st.sampled_from([0.3, 0.55, 1.0]))
 
 
@@ -45,10 +44,10 @@ def policy_of(block_at, bands):
 
 
 @settings(deadline=None)
-@given(st.tuples(st.tuples(SCORES, SCORES), BLOCK_AT, AROUND, FLOOR, HELPED, KEEPS, ANSWERING))
+@given(st.tuples(st.tuples(SCORES, SCORES), BLOCK_AT, FLOOR, HELPED, KEEPS, ANSWERING))
 def test_arrays_decide_as_the_server_does(case):
-    (student, teacher), block_at, around, floor, helped, is_disguised, (ask_about, weight) = case
-    bands = BandFamily(block_at if around is None else around, helped).at(floor)
+    (student, teacher), block_at, floor, helped, is_disguised, (ask_about, weight) = case
+    bands = bands_at(floor, block_at, helped)
     policy = replace(policy_of(block_at, bands), teacher_may_clear=True, ask_about=ask_about, teacher_weight=weight)
     questions = asked(student, block_at, bands, is_disguised, ask_about)
     served = served_scores(student, pooled(student, teacher, weight), questions)
@@ -67,10 +66,10 @@ def test_arrays_decide_as_the_server_does(case):
 
 
 @settings(deadline=None)
-@given(SCORES, BLOCK_AT, BLOCK_AT, HELPED, st.tuples(FLOOR, FLOOR))
-def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_model(scores, block_at, around, helped, floors):
+@given(SCORES, BLOCK_AT, HELPED, FLOOR, FLOOR)
+def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_model(scores, block_at, helped, one, other):
     scores[:, JAILBREAK] = -1.0
-    narrow, wide = (BandFamily(around, helped).at(floor) for floor in sorted(floors, reverse=True))
+    narrow, wide = (bands_at(floor, block_at, helped) for floor in sorted((one, other), reverse=True))
     assert (wide[:, 0] <= narrow[:, 0]).all()
     assert (wide[:, 1] >= narrow[:, 1]).all()
     assert (is_escalated(scores, block_at, wide, NEVER) >= is_escalated(scores, block_at, narrow, NEVER)).all()
@@ -78,30 +77,26 @@ def test_lower_floors_widen_every_band_and_lose_no_text_that_can_not_speak_to_a_
 
 def test_the_family_runs_from_nothing_to_everything_and_holds_the_threshold():
     block_at, helped = np.linspace(0.05, 0.95, C), np.array([True] * (C - 1) + [False])
-    family = BandFamily(block_at, helped)
-    nothing, everything = family.at(1.0), family.at(0.0)
+    nothing, everything = bands_at(1.0, block_at, helped), bands_at(0.0, block_at, helped)
     assert (nothing[:, 0] == nothing[:, 1]).all()
     assert (everything[:-1] == [0.0, 1.0]).all()
     assert everything[-1, 0] == everything[-1, 1], "no band where the teacher is of no use"
-    half = BandFamily(np.full(C, 0.4), np.ones(C, dtype=bool)).at(0.5)
+    half = bands_at(0.5, np.full(C, 0.4), np.ones(C))
     np.testing.assert_allclose(half, [[0.2, 0.7]] * C)
 
 
 def test_doubt_is_one_at_the_threshold_and_falls_to_nought_at_both_ends():
     scores = np.array([[0.0, 0.1, 0.2, 0.6, 1.0]]).T
-    family = BandFamily(np.array([0.2]), np.array([True]))
-    np.testing.assert_allclose(family.doubts(scores).ravel(), [0, 0.5, 1, 0.5, 0])
+    np.testing.assert_allclose(doubts(scores, np.array([0.2])).ravel(), [0, 0.5, 1, 0.5, 0])
 
 
-@pytest.mark.parametrize("around", [None, 0.5])
-def test_a_texts_doubt_is_the_floor_at_which_it_is_escalated(around):
+def test_a_texts_doubt_is_the_floor_at_which_it_is_escalated():
     opinions = world(300, disguised=0.2)
     rng = np.random.default_rng(1)
     block_at, helped = rng.integers(50, 950, C) / 1000, rng.random(C) < 0.8
-    family = BandFamily(np.full(C, around) if around else block_at, helped)
-    doubt = text_doubts(opinions.student, block_at, family, opinions.keeps_block)
+    doubt = text_doubts(opinions.student, block_at, helped, opinions.keeps_block)
     for floor in (0.9, 0.5, 0.2, 0.1):  # no jailbreak score of this world is unsure at these
-        escalated = is_escalated(opinions.student, block_at, family.at(floor), opinions.keeps_block)
+        escalated = is_escalated(opinions.student, block_at, bands_at(floor, block_at, helped), opinions.keeps_block)
         unrounded = np.abs(doubt - floor) > 0.02  # the ends of bands are rounded to three decimals
         assert (escalated == (doubt >= floor))[unrounded].all()
         assert unrounded.mean() > 0.8
@@ -132,11 +127,11 @@ def test_one_unanswered_question_leaves_the_text_to_the_student():
 def test_a_budget_is_never_exceeded_and_the_next_floor_would(budget, seed, block_at):
     opinions = world(300, seed=seed, disguised=0.1)
     weights = np.random.default_rng(seed).random(300) + 0.1
-    family = BandFamily(block_at, np.ones(C, dtype=bool))
-    floor = floor_for_budget(opinions.student, block_at, family, opinions.keeps_block, budget=budget, weights=weights)
+    everywhere = np.ones(C, dtype=bool)
+    floor = floor_for_budget(opinions.student, block_at, everywhere, opinions.keeps_block, budget=budget, weights=weights)
 
     def share(at):
-        bands = family.at(at)
+        bands = bands_at(at, block_at, everywhere)
         return np.average(is_escalated(opinions.student, block_at, bands, opinions.keeps_block), weights=weights)
 
     assert share(floor) <= budget

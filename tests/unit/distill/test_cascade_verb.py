@@ -85,18 +85,6 @@ def test_a_cascade_is_chosen_measured_and_put_into_the_policy(workshop, capsys):
     ]  # fmt: skip
 
 
-def test_bands_for_ranking_lie_around_a_half_wherever_the_threshold_is(workshop, capsys):
-    assert run("--aim", "max-fpr=0.02", "--budget", "0.1", "--bands-for", "ranking", "--write-policy") == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0.05 < summary["escalated"]["dev"] <= 0.1
-    rules = load_policies(workshop / "policies.toml")["default"].rules
-    for rule in rules:
-        if rule.has_band:
-            assert sum(rule.unsure) == pytest.approx(1.0, abs=0.002)
-    assert any(rule.has_band and not rule.unsure[0] <= rule.block_at <= rule.unsure[1] for rule in rules)
-    assert json.loads((workshop / "out" / "cascade.json").read_text())["bands_for"] == "ranking"
-
-
 def test_without_being_told_the_policy_file_is_left_alone(workshop):
     before = (workshop / "policies.toml").read_text()
     assert run("--joint-risk", "0.2", "--aim", "max-fpr=0.1") == 0
@@ -112,7 +100,6 @@ def test_without_being_told_the_policy_file_is_left_alone(workshop):
         (("--aim", "best"), "the aim 'best' is not best-f1"),
         (("--joint-risk", "0.0001"), "can't promise a joint-risk"),
         (("--budget", "2"), "between 0 and 1"),
-        (("--joint-risk", "0.2", "--bands-for", "ranking"), "bands for ranking go with a budget"),
         (("--student-core-s", "0.001"), "a cost needs all of"),
         (("--teacher", "somebody/else"), "not calibrated yet"),
         (("--scores-test", "other.npz"), "different artefacts"),
