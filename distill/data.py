@@ -70,7 +70,7 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     frame = frame[frame["split"] == split]
     if frame.empty:
         raise ValueError(f"{path} has no rows of split {split!r}")
-    labels = frame[list(CATEGORIES)].to_numpy(dtype=np.float32, na_value=np.nan)
+    labels = frame[list(CATEGORIES)].to_numpy(dtype=np.float32, na_value=np.nan, copy=True)
     if "unsafe" in frame:
         is_safe = (frame["unsafe"] == 0).fillna(False).to_numpy(dtype=bool)
         labels[is_safe[:, None] & np.isnan(labels)] = 0.0

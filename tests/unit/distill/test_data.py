@@ -35,6 +35,13 @@ def test_a_safe_text_has_no_category(tmp_path):
     assert np.isnan(rows.labels[1]).all()
 
 
+def test_labels_that_the_file_keeps_as_floats_are_read_alike(tmp_path):
+    floats = {name: np.full(2, np.nan) for name in CATEGORIES}
+    rows = load_split(save(tmp_path, frame(text=["x", "y"], unsafe=[0.0, 1.0], **floats)), "train")
+    assert (rows.labels[0] == 0).all()
+    assert np.isnan(rows.labels[1]).all()
+
+
 def test_chat_counts_as_benign_only_when_asked(tmp_path):
     path = save(tmp_path, frame(text=["x"], chat_benign=[True], toxicity=pd.array([1], dtype="Int8")))
     assert np.isnan(load_split(path, "train").labels).sum() == 7
