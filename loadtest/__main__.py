@@ -9,6 +9,7 @@ VERBS = {
     "worker": ("loadtest.swarm.cli:work", "takes part in a run of another process"),
     "overload": ("loadtest.flood.cli:main", "three times what a server can hold: does it keep its manners?"),
     "teacher": ("loadtest.beside_teacher.cli:main", "what a busy teacher costs the texts that don't need it"),
+    "verdicts": ("loadtest.verdicts.cli:main", "what a running server's verdicts are worth on labelled texts"),
     "scenario": ("loadtest.scenario.cli:main", "what run asks, as JSON for k6"),
 }
 """Verb → the function that takes its arguments and returns the exit code, and one line for the help."""
