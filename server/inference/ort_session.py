@@ -134,8 +134,8 @@ def _open_session(model_path: Path, *, intra_op_threads: int, provider: str, run
         ort.preload_dlls()  # CUDA's libraries, from the wheels that the gpu extra brings
     options = ort.SessionOptions()
     # Threads that run one session at once share its memory arena, and so hand each other memory that lies in the other core's
-    # cache: 5 to 9 % of a call on two cores. malloc keeps one arena per thread, and less of it where a call isn't laid out as one
-    # block by a pattern of its shape. A thread alone is 1 to 2 % faster with the one arena.
+    # cache: 5 to 9 % of a call on two cores. malloc keeps one arena per thread, and a smaller one where a call isn't laid out
+    # as one block by a pattern of its shape. A thread alone is 1 to 2 % faster with the session's arena.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = runs_at_once == 1
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
