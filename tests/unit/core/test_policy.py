@@ -131,14 +131,15 @@ def test_the_teachers_part_may_be_left_out_or_chosen(tmp_path):
 
 
 HATE = "[default.categories.hate]"
+VERSION = re.search(r'^version = ".+"$', DEFAULT, re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('version = "2"', "", r"\[default\]: missing version"),
-        ('version = "2"', 'version = " "', r"\[default\] version: must be a non-empty string"),
-        ('version = "2"', 'version = "2"\nvresion = "2"', r"\[default\]: unknown vresion"),
+        (VERSION, "", r"\[default\]: missing version"),
+        (VERSION, 'version = " "', r"\[default\] version: must be a non-empty string"),
+        (VERSION, f'{VERSION}\nvresion = "2"', r"\[default\]: unknown vresion"),
         ('on_no_teacher = "student"', 'on_no_teacher = "shrug"', r"on_no_teacher: 'shrug' is not one of student, allow, block"),
         (HATE, "[default.categories.hatred]", r"categories: missing hate; unknown hatred"),
         ('title = "No Hate Speech"', "", r"categories\.hate: missing title"),
