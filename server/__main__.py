@@ -5,6 +5,7 @@ signal ended it at once.
 """
 
 import asyncio
+import ctypes
 import gc
 import math
 import os
@@ -55,7 +56,7 @@ class GuardServer(uvicorn.Server):
         if self._private is not None:  # first, so that probes and scrapes see a server that is starting
             await self._private.open()
         await super().startup(sockets)
-        _spare_the_collector()
+        _settle_memory()
         host, port = _address(self)
         host = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::", "::1") else host
         print(
@@ -133,11 +134,14 @@ def _stop_loading(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _spare_the_collector() -> None:
-    """What is loaded by now stays, so that no collection goes through it again; and requests, which reference counting frees,
-    don't set one off by being many at once."""
+def _settle_memory() -> None:
+    """What is loaded by now stays, so that no collection goes through it again; requests, which reference counting frees,
+    don't set one off by being many at once; and what loading took and freed goes back to the system (16 MB), where the C
+    library can do that: glibc keeps it otherwise."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    if give_back := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        give_back(0)
 
 
 def _allow_many_connections() -> None:
