@@ -37,8 +37,8 @@ def model_card(
     Args:
         proof: the ladder's figures by name.
         report: ``distill.metrics.evaluate`` on ``split``; None for an uncalibrated export.
-        provenance: the checkpoint's ``provenance.json``; any of ``base, teacher, data, licences, extra, settings, earlier`` may
-            be absent.
+        provenance: the checkpoint's ``provenance.json``; any of ``base, teacher, data, licences, extra, pool_with, settings,
+            earlier`` may be absent.
     """
     parts = [
         f"# Stillguard student {version} ({precision})\n",
@@ -104,6 +104,8 @@ def _run(provenance: Mapping[str, Any]) -> list[str]:
         parts.append("The checkpoint doesn't say what it was trained on.\n")
     if extra.get("rows"):
         parts.append(f"{extra['rows']} of the rows are mined: {', '.join(extra['files'])}.\n")
+    if student := provenance.get("pool_with"):
+        parts.append(f"Its soft labels are the pooled opinion of its teacher and of an earlier student, `{student}`.\n")
     if settings := provenance.get("settings"):
         parts.append(_table(("setting", "value"), [(name, str(value)) for name, value in settings.items()]))
     return parts

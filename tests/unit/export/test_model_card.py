@@ -15,6 +15,7 @@ TURN = {
     "teacher": None,
     "data": {"base_set": 80, "feedback_log": 20},
     "extra": {"files": ["mined.parquet"], "rows": 20},
+    "pool_with": "runs/student",
     "earlier": [FIRST],
     "settings": {"seed": 7},
 }
@@ -35,8 +36,10 @@ def test_a_student_that_went_on_from_another_shows_what_both_learnt():
     assert "| base_set | 160 | MIT |" in first
     assert "| seed | 0 |" in first
     assert "mined" not in first
+    assert "pooled opinion" not in first
     assert "| feedback_log | 20 | see source |" in turn
     assert "20 of the rows are mined: mined.parquet." in turn
+    assert "pooled opinion of its teacher and of an earlier student, `runs/student`." in turn
     assert "| seed | 7 |" in turn
 
 
