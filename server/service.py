@@ -95,6 +95,7 @@ class Service:
             live_sessions=lambda: self.student.batcher.live_sessions,
             queue_items=lambda: sum(student.batcher.queued_items for student in self._students()),
             queue_tokens=lambda: sum(student.batcher.queued_tokens for student in self._students()),
+            queue_wait_s=lambda: max(student.batcher.queue_wait_s for student in self._students()),
         )
 
     def missing(self) -> list[str]:

@@ -37,6 +37,8 @@ def complaints(expr: str, series: dict[str, dict[str, set[str]]]) -> Iterator[st
     tree = promql_parser.parse(expr)
     known: set[str] = set(GIVEN_BY_PROMETHEUS)
     for selector in _nodes(tree, promql_parser.VectorSelector):
+        if selector.name == "up":  # Prometheus' own, of every target
+            continue
         if selector.name not in series:
             yield f"no series is named {selector.name}"
             continue

@@ -73,6 +73,11 @@ class Batcher(Generic[Payload, Row]):
         return self._queue.tokens
 
     @property
+    def queue_wait_s(self) -> float:
+        """How long the last in the queue has to wait, as far as can be told."""
+        return self._queue.wait_s
+
+    @property
     def sessions(self) -> int:
         return self._pool.size
 

@@ -42,6 +42,11 @@ class BoundedQueue:
     def tokens(self) -> int:
         return self._tokens
 
+    @property
+    def wait_s(self) -> float:
+        """Until what waits now is done, at the recent rate; 0 before any batch was seen."""
+        return self._tokens / self._tokens_per_s if self._tokens_per_s is not None else 0.0
+
     def put_all(self, request: Request) -> None:
         """Admit all of one request's items, or none.
 
@@ -151,10 +156,8 @@ class BoundedQueue:
                 self._tokens_by_size[_size(item.request.tokens)] -= item.cost
 
     def _retry_after_s(self) -> int:
-        """Until what waits now is done, at the recent rate; 1 before any batch was seen."""
-        if self._tokens_per_s is None:
-            return 1
-        return min(MAX_RETRY_AFTER_S, math.ceil(self._tokens / self._tokens_per_s))
+        """Until what waits now is done, and at least 1."""
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(self.wait_s)))
 
 
 def _size(tokens: int) -> int:

@@ -24,7 +24,7 @@ class CascadeMetrics:
         self._escalations = {outcome: escalations.labels(outcome) for outcome in get_args(EscalationOutcome)}
         self._withheld = Counter(
             "stillguard_withheld_escalations",
-            "Texts whose block stood unasked, for they may be speaking to the teacher.",
+            "Texts in a band that were blocked without asking: no answer could have lifted the block.",
             registry=registry,
         )
         questions = Counter(

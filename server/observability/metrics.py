@@ -108,6 +108,11 @@ class Metrics:
         self._live_sessions = Gauge("stillguard_live_sessions", "Sessions that serve now.", registry=registry)
         self._queue_items = Gauge("stillguard_queue_items", "Windows that wait for a session.", registry=registry)
         self._queue_tokens = Gauge("stillguard_queue_tokens", "Tokens that wait for a session.", registry=registry)
+        self._queue_wait = Gauge(
+            "stillguard_queue_wait_seconds",
+            "Until the windows that wait are done, at the rate of the latest batches.",
+            registry=registry,
+        )
         self._queue_max_items = Gauge("stillguard_queue_max_items", "Most windows that may wait.", registry=registry)
         self._queue_max_tokens = Gauge("stillguard_queue_max_tokens", "Most tokens that may wait.", registry=registry)
         self._queue_max_wait = Gauge(
@@ -146,6 +151,7 @@ class Metrics:
         live_sessions: Callable[[], int],
         queue_items: Callable[[], int],
         queue_tokens: Callable[[], int],
+        queue_wait_s: Callable[[], float],
     ) -> None:
         """Let the gauges of these names follow the server, read at each scrape; called once, before traffic."""
         self._ready.set_function(lambda: float(ready()))
@@ -154,6 +160,7 @@ class Metrics:
             (self._live_sessions, live_sessions),
             (self._queue_items, queue_items),
             (self._queue_tokens, queue_tokens),
+            (self._queue_wait, queue_wait_s),
         ):
             gauge.set_function(read)
 

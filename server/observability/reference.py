@@ -29,7 +29,7 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "Which artefact and policies are live?",
         "count by (artifact_version, artifact_hash, precision, policies) (stillguard_info)",
     ),
-    ("How near the limits are we?", "max(stillguard_queue_tokens / stillguard_queue_max_tokens)"),
+    ("How near the limits are we?", "max(stillguard_queue_wait_seconds / stillguard_queue_max_wait_seconds)"),
     ("Does traffic drift?", "max by (category) (stillguard_drift_psi)"),
     (
         "Would the shadow student decide otherwise?",

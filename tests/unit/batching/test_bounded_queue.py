@@ -89,8 +89,10 @@ def test_retry_after_is_what_waits_at_the_recent_rate(request_of):
             queue.put_all(request_of(1))
         return caught.value.retry_after_s
 
+    assert queue.wait_s == 0
     assert retry_after_s() == 1
     queue.record_service(tokens=10, infer_s=2.0, sessions=1)
+    assert queue.wait_s == pytest.approx(6)
     assert retry_after_s() == 6
     queue.record_service(tokens=50, infer_s=1.0, sessions=2)  # the rate moves a tenth of the way, from 10 to 21
     assert retry_after_s() == 3

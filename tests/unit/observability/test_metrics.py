@@ -110,6 +110,7 @@ def test_gauges_follow_the_server_and_stand_beside_their_bounds(registry):
         live_sessions=lambda: 1,
         queue_items=lambda: 5,
         queue_tokens=lambda: 70,
+        queue_wait_s=lambda: 0.5,
     )
     metrics.follow_teacher(lambda: True)
     metrics.describe_limits(
@@ -123,6 +124,7 @@ def test_gauges_follow_the_server_and_stand_beside_their_bounds(registry):
     assert (value("stillguard_live_sessions"), value("stillguard_sessions")) == (1, 2)
     assert (value("stillguard_queue_items"), value("stillguard_queue_max_items")) == (5, 10)
     assert (value("stillguard_queue_tokens"), value("stillguard_queue_max_tokens")) == (70, 100)
+    assert (value("stillguard_queue_wait_seconds"), value("stillguard_queue_max_wait_seconds")) == (0.5, 1)
     assert value("stillguard_request_timeout_seconds") == 5
     assert value("stillguard_teacher_timeout_seconds") == 2
 
