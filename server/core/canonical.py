@@ -2,9 +2,11 @@
 
 Two views. The *canonical* view removes what no reader sees (zero-width, bidirectional, tag and variation characters,
 NULs, lone surrogates), applies NFKC, and maps look-alike letters to Latin inside words that mix scripts. The
-*de-obfuscated* view also joins spaced-out letters (``i d i o t``), undoes digits and signs that stand for letters inside
-words, and shortens long repeats; it changes meaning too often to replace the text, so both are scored and the larger
-score counts. Linear time whatever the text, standard library only. Background: Unicode TR 39 (confusables) and TR 36.
+*de-obfuscated* view also joins spaced-out letters (``i d i o t``, ``i/d/i/o/t``), reads struck-through, boxed and foreign
+letters as the plain ones that they are drawn like (``ıdıøt``), undoes digits and signs that stand for letters inside words,
+and shortens long repeats; it changes meaning too often to replace the text, so both are scored and the larger score counts.
+It also shows what is written in tag characters, which no person sees and a language model may read. Linear time whatever
+the text, standard library only. Background: Unicode TR 39 (confusables) and TR 36.
 
 What keeps it linear: every repetition that a match could give back is possessive (``++``, ``*+``), a match takes all that
 could begin inside it, and no more than 30 combining marks follow one another (normalising a longer run takes quadratic
@@ -40,13 +42,27 @@ _LOOKALIKE_PAIRS = (
 LOOKALIKES: dict[int, str] = str.maketrans({pair[0]: pair[1] for pair in _LOOKALIKE_PAIRS.split()})
 """Code point → the Latin letter that it is drawn like."""
 
+# Letters that belong in words of their own languages, so that only the second view reads them as plain ones: Latin with a
+# stroke or without a dot, small capitals, Armenian and Cyrillic ones that the first view leaves alone.
+_DRAWN_LIKE_PAIRS = (
+    "ıi ɨi ɩi ɪi ӏl łl ƚl øo ɵo ᴏo օo đd ðd ɖd ʉu ᴜu սu ŧt ƫt ᴛt ħh ʜh հh ƀb ɓb ʙb ɡg ɢg ɠg ɑa ᴀa ᴄc ƈc ᴅd ᴇe ɛe ꜰf ƒf "
+    "ᴊj ɉj ᴋk ƙk ʟl ᴍm ɴn ŋn ռn ᴘp ƥp ʀr ɍr ꜱs ƨs ᴠv ʋv ᴡw ʏy ƴy ᴢz ƶz ØO ŁL ĐD ŦT ĦH ɃB ƗI ɄU ƵZ"
+)
+_BOXED = {first + letter: chr(ord("a") + letter) for first in (0x1F150, 0x1F170) for letter in range(26)}
+_DRAWN_LIKE = str.maketrans({pair[0]: pair[1] for pair in _DRAWN_LIKE_PAIRS.split()} | _BOXED)
+
+# Tag characters spell ASCII that nobody sees. The flags of England, Scotland and Wales use them rightly.
+_TAGS = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
+_TAG = re.compile("[\U000e0020-\U000e007e]")
+_TAGGED_FLAG = re.compile("(?<=\U0001f3f4)[\U000e0020-\U000e007e]{1,6}+\U000e007f")
+
 _LEET = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "*": "u"})
 _LEET_RUN = re.compile(r"[A-Za-z0-9@$!*]++")
 _LEET_INSIDE = re.compile(r"[A-Za-z][0-9@$!*]++[A-Za-z]")
 _LEET_START = re.compile(r"[@$][A-Za-z]{2}")
 # A star is a letter where a letter is due and a separator where a separator is due.
-_SPACED_LETTERS = re.compile(r"(?<![^\W_])[A-Za-z0-9@$!*](?:(?:[ .\-_]{1,2}+|\*{1,2}+)[A-Za-z0-9@$!*])++")
-_NEXT_LETTER = re.compile(r"(?:[ .\-_]{1,2}+|\*{1,2}+)(.)")
+_SPACED_LETTERS = re.compile(r"(?<![^\W_])[A-Za-z0-9@$!*](?:(?:[ \n.,/|~+·•\-_]{1,2}+|\*{1,2}+)[A-Za-z0-9@$!*])++")
+_NEXT_LETTER = re.compile(r"(?:[ \n.,/|~+·•\-_]{1,2}+|\*{1,2}+)(.)")
 _LONG_REPEAT = re.compile(r"([A-Za-z])\1{2,}")
 
 
@@ -63,12 +79,13 @@ class CanonicalText:
 def canonicalise(text: str) -> CanonicalText:
     """Both views of a text. Any ``str`` is accepted, lone surrogates and NULs included; the result encodes as UTF-8.
 
-    Idempotent: the canonical view of ``text`` is ``text``.
+    Idempotent: the canonical view of ``text`` is ``text``, and so is the second view, but for tag characters, which ``text`` no
+    longer has.
     """
     # ASCII has nothing to fold: most texts take the short way.
     folded = _INVISIBLE.sub("", text) if text.isascii() else _fold(text)
     canonical = _tidy(folded)
-    deobfuscated = _deobfuscate(canonical)
+    deobfuscated = _deobfuscate(_show_tagged(text) if _TAG.search(text) else canonical)
     is_changed = folded != text and canonical != _tidy(text)
     return CanonicalText(canonical, is_changed, None if deobfuscated == canonical else deobfuscated)
 
@@ -103,7 +120,13 @@ def _latinise_mixed_word(match: re.Match[str]) -> str:
     return word
 
 
+def _show_tagged(text: str) -> str:
+    return _tidy(_fold(_TAGGED_FLAG.sub("", text).translate(_TAGS)))
+
+
 def _deobfuscate(text: str) -> str:
+    if not text.isascii():
+        text = text.translate(_DRAWN_LIKE)
     text = _SPACED_LETTERS.sub(_join_letters, text)
     if _LEET_INSIDE.search(text) or _LEET_START.search(text):
         text = _LEET_RUN.sub(_read_leet, text)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.core.canonical import canonicalise
+from server.core.canonical import CanonicalText, canonicalise
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,17 @@ def test_white_space_is_tidied_and_is_no_change(text):
         ("k1ll y0ur$elf", "kill yourself"),
         ("@sshole $lut", "asshole slut"),
         ("noooooo waaaay", "noo waay"),
+        ("i/d/i/o/t", "idiot"),
+        ("i,d,i,o,t", "idiot"),
+        ("i\nd\ni\no\nt", "idiot"),
+        ("i~d~i~o~t and i+d+i+o+t", "idiot and idiot"),
+        ("i|d|i|o|t", "idiot"),
+        ("i·d·i·o·t or i•d•i•o•t", "idiot or idiot"),
+        ("ıdıot", "idiot"),
+        ("ɨđɨøŧ", "idiot"),
+        ("ɪᴅɪᴏᴛ", "idiot"),
+        ("🅸🅳🅸🅾🆃", "idiot"),
+        ("🅘🅓🅘🅞🅣", "idiot"),
         ("a b c def g h i", "abc def ghi"),
     ],
 )
@@ -90,9 +101,22 @@ def test_the_second_view_reads_what_was_spelt_around(text, read):
     assert not result.is_changed
 
 
-@pytest.mark.parametrize("text", ["Plan A or B", "call 555 0199 now", "I am 30", "x = 3", "a b", "cost: $5", "***"])
+@pytest.mark.parametrize(
+    "text", ["Plan A or B", "call 555 0199 now", "I am 30", "x = 3", "a b", "cost: $5", "***", "1 + 2", "yes/no", "🇩🇰"]
+)
 def test_the_second_view_is_absent_where_it_says_nothing_new(text):
     assert canonicalise(text).deobfuscated is None
+
+
+def test_what_is_written_in_tag_characters_is_read():
+    hidden = "".join(chr(0xE0000 + ord(character)) for character in "you idiot")
+    assert canonicalise(hidden) == CanonicalText("", is_changed=True, deobfuscated="you idiot")
+    assert canonicalise(f"good morning{hidden}").deobfuscated == "good morningyou idiot"
+
+
+def test_a_flag_made_with_tags_says_nothing():
+    england = "🏴" + "".join(chr(0xE0000 + ord(character)) for character in "gbeng") + "\U000e007f"
+    assert canonicalise(england).deobfuscated is None
 
 
 @pytest.mark.parametrize("text", ["", " ", "\u200b", "\x00", "\ud800"])
@@ -118,7 +142,8 @@ def test_canonicalising_twice_changes_nothing_more(text):
     once = canonicalise(text)
     again = canonicalise(once.text)
     assert again.text == once.text
-    assert again.deobfuscated == once.deobfuscated
+    if not any(0xE0020 <= ord(character) < 0xE007F for character in text):
+        assert again.deobfuscated == once.deobfuscated
     assert not again.is_changed
 
 
