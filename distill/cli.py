@@ -96,12 +96,25 @@ def _add_student_verbs(subparsers) -> None:
     from distill.student import PACKAGED_STUDENT
     from distill.train import TrainSettings
 
+    sub = _add_verb(
+        subparsers, "plant", verbs.plant, "hide labelled harm among harmless texts, for `train --extra` or to measure"
+    )
+    sub.add_argument("--split", default="train")
+    sub.add_argument("--rows", type=int, default=9000, help="texts to make, a third of them harmless (default: 9000)")
+    sub.add_argument(
+        "--max-chars", type=int, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
+    )
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the file to write")
+
     sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")
     sub.add_argument("--out", type=Path, required=True, help="run folder; the trained student")
     sub.add_argument("--rows", type=int, default=60_000, help="training texts, drawn in balance over sources (default: 60000)")
     sub.add_argument("--signal-repeats", type=int, default=4, help="times a judged text is seen in an epoch (default: 4)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
-    sub.add_argument("--extra", type=Path, nargs="+", default=[], metavar="PARQUET", help="what `mine` wrote, learnt beside")
+    sub.add_argument(
+        "--extra", type=Path, nargs="+", default=[], metavar="PARQUET", help="of `mine` and `plant`, learnt beside"
+    )
     sub.add_argument("--extra-repeats", type=int, default=1, help="times each of their texts is seen in an epoch (default: 1)")
     sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
     sub.add_argument("--teacher", help=f"whose signals to use; without it, human labels alone: {TEACHER_HELP}")

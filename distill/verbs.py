@@ -129,6 +129,17 @@ def train(arguments: Namespace) -> dict[str, Any]:
     }
 
 
+def plant(arguments: Namespace) -> dict[str, Any]:
+    from distill.planting import plant, write_planted
+    from distill.seeds import seed_texts
+
+    rows = load_split(arguments.data, arguments.split, assume_chat_benign=True)
+    if arguments.split == "train":
+        rows += seed_texts()
+    planted = plant(rows, arguments.rows, max_chars=arguments.max_chars, seed=arguments.seed)
+    return {"planted": str(arguments.out), **write_planted(arguments.out, planted, arguments.split)}
+
+
 def calibrate(arguments: Namespace) -> dict[str, Any]:
     from distill.predict import checkpoint_logits
 

@@ -103,7 +103,7 @@ def _run(provenance: Mapping[str, Any]) -> list[str]:
     else:
         parts.append("The checkpoint doesn't say what it was trained on.\n")
     if extra.get("rows"):
-        parts.append(f"{extra['rows']} of the rows are mined: {', '.join(extra['files'])}.\n")
+        parts.append(f"{extra['rows']} of the rows were given beside them: {', '.join(extra['files'])}.\n")
     if student := provenance.get("pool_with"):
         parts.append(f"Its soft labels are the pooled opinion of its teacher and of an earlier student, `{student}`.\n")
     if settings := provenance.get("settings"):

@@ -38,7 +38,7 @@ def test_a_student_that_went_on_from_another_shows_what_both_learnt():
     assert "mined" not in first
     assert "pooled opinion" not in first
     assert "| feedback_log | 20 | see source |" in turn
-    assert "20 of the rows are mined: mined.parquet." in turn
+    assert "20 of the rows were given beside them: mined.parquet." in turn
     assert "pooled opinion of its teacher and of an earlier student, `runs/student`." in turn
     assert "| seed | 7 |" in turn
 
