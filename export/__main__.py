@@ -49,6 +49,7 @@ def _export(argv: list[str]) -> int:
             settings=ExportSettings(
                 precision=arguments.precision,
                 version=arguments.version,
+                max_tokens=arguments.max_tokens,
                 threads=arguments.threads,
                 float_ffn_layers=arguments.float_ffn_layers,
                 allow_replace=arguments.replace,
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=get_args(Precision), default="int8", help="int8 for CPUs, fp16 for GPUs, fp32 (default: int8)")
     add("--policy", type=Path, default=DEFAULT_POLICY_FILE, metavar="FILE", help="its [default] policy sets the thresholds")
     add("--version", metavar="V", help="the artefact's name for people (default: today's date, as 2026.11.22)")
+    add("--max-tokens", type=_positive, metavar="N", help="longest window; longer texts have several (default: as trained)")
     add("--reference-texts", type=_positive, metavar="N", help="use N dev texts, drawn at random (default: all)")
     add("--threads", type=_positive, default=1, metavar="N", help="threads for measuring (default: 1)")
     add(

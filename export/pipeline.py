@@ -32,11 +32,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """``version`` is the manifest's; None takes today's date. ``threads`` are onnxruntime's, while it measures.
-    ``float_ffn_layers`` is INT8's (:mod:`export.quantise`). ``command`` is kept in the manifest's provenance."""
+    """``version`` is the manifest's; None takes today's date. ``max_tokens`` is the longest window, None for what the student
+    was trained with: shorter windows find short harm in long texts, longer ones read more at once. ``threads`` are
+    onnxruntime's, while it measures. ``float_ffn_layers`` is INT8's (:mod:`export.quantise`). ``command`` is kept in the
+    manifest's provenance."""
 
     precision: Precision = "int8"
     version: str | None = None
+    max_tokens: int | None = None
     threads: int = 1
     float_ffn_layers: int = 0
     limits: Limits = field(default_factory=Limits)
@@ -67,7 +70,8 @@ def export_checkpoint(
     """
     check_destination(out, allow_replace=settings.allow_replace)
     policy = load_policies(policy_file)["default"]
-    max_tokens = _read_json(checkpoint / "student.json").get("max_tokens", DEFAULT_MAX_TOKENS)
+    trained = _read_json(checkpoint / "student.json").get("max_tokens", DEFAULT_MAX_TOKENS)
+    max_tokens = settings.max_tokens or trained
     provenance = _read_json(checkpoint / "provenance.json")
     try:
         model, tokenizer = load_student(checkpoint)

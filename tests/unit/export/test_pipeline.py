@@ -88,6 +88,13 @@ def test_fp32_compares_with_itself(checkpoint, parquet, tmp_path):
     assert summary["speedup_int8_over_fp32"] is None
 
 
+def test_windows_may_be_shorter_than_in_training_and_not_longer_than_the_model(checkpoint, tmp_path):
+    export(checkpoint, tmp_path / "artefact", precision="fp32", max_tokens=12)
+    assert load_manifest(tmp_path / "artefact").max_tokens == 12
+    with pytest.raises(ConfigurationError, match="max_tokens 100000 is not in 8"):
+        export(checkpoint, tmp_path / "longer", precision="fp32", max_tokens=100_000)
+
+
 def test_fp16_takes_and_gives_the_same_types(checkpoint, parquet, tmp_path):
     summary = export(checkpoint, tmp_path / "out", data=parquet, precision="fp16", reference_texts=90)
     assert summary["verdict_agreement_with_fp32"] >= 0.99
