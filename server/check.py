@@ -6,6 +6,7 @@ one deadline → canonicalise → encode → submit every window, all or none �
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,12 +19,12 @@ import numpy as np
 from server.batching.batcher import Answer
 from server.cascade import Asker, Cascade, Opinion
 from server.core.calibration import Calibration
-from server.core.canonical import canonicalise
-from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
+from server.core.errors import DeadlineExceeded, QueueFull
 from server.core.policy import Policy
-from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
+from server.core.taxonomy import CATEGORIES
 from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, TextResult, Timings
-from server.inference.classifier import Encoder, Window
+from server.inference.classifier import Encoder
+from server.inference.reading import Reading, ReadingLimits, read_texts
 from server.student import Student
 
 
@@ -59,27 +60,12 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLimits:
     """``encode_inline_chars``: a request of more characters is encoded off the event loop, while those that are hold
-    ``encode_max_chars`` at most. ``request_timeout_s`` bounds everything, ``max_windows`` each text over both its views."""
+    ``encode_max_chars`` at most. ``request_timeout_s`` bounds everything, ``reading`` what is encoded of one request."""
 
     request_timeout_s: float
-    max_windows: int
     encode_inline_chars: int
     encode_max_chars: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A text as the student reads it: the windows of both views, and for each the view that it was cut from."""
-
-    windows: list[Window]
-    views: list[str]
-    is_disguised: bool
-
-    def passage(self, tops: Sequence[int], category: Category) -> str:
-        """What the window that scored highest in ``category`` covers; ``tops`` gives that window for each column."""
-        index = tops[CATEGORY_INDEX[category]]
-        window = self.windows[index]
-        return self.views[index][window.start : window.end]
+    reading: ReadingLimits
 
 
 class Checker:
@@ -167,17 +153,20 @@ class Checker:
 
     async def _read(self, encoder: Encoder, texts: Sequence[Text], chars: int, deadline: float) -> list[Reading]:
         if chars <= self._limits.encode_inline_chars:
-            return read_texts(encoder, texts, self._limits.max_windows)
-        if self._encoding_chars + chars > self._limits.encode_max_chars:
+            return read_texts(encoder, texts, self._limits.reading)
+        # It leaves free as much as it takes, so that long requests, however many, don't keep shorter ones out.
+        if self._encoding_chars and self._encoding_chars + 2 * chars > self._limits.encode_max_chars:
             raise QueueFull("too much text is being encoded")
         self._encoding_chars += chars
+        ended = threading.Event()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                read = partial(read_texts, encoder, texts, self._limits.max_windows)
+                read = partial(read_texts, encoder, texts, self._limits.reading, lambda: not ended.is_set())
                 return await asyncio.get_running_loop().run_in_executor(self._executor, read)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the request was encoded") from None
         finally:
+            ended.set()
             self._encoding_chars -= chars
 
 
@@ -222,29 +211,3 @@ def _scores(calibration: Calibration, logits: Sequence[float]) -> Scores:
 def check_row(row: np.ndarray) -> bool:
     """Whether a model's answer for one window is one finite logit per category."""
     return row.shape == (len(CATEGORIES),) and all(map(math.isfinite, row.tolist()))
-
-
-def read_texts(encoder: Encoder, texts: Sequence[Text], max_windows: int) -> list[Reading]:
-    """Each text as a student with this encoder reads it. For any thread.
-
-    Raises:
-        TextTooLarge: for the first text that needs more windows; the texts after it are not read.
-    """
-    readings = []
-    for index, text in enumerate(texts):
-        reading = _read_one(encoder, text.text)
-        if len(reading.windows) > max_windows:
-            needed = f"the text needs {len(reading.windows)} windows of the model, over both views"
-            raise TextTooLarge(f"{needed}; at most {max_windows} are allowed", text_index=index)
-        readings.append(reading)
-    return readings
-
-
-def _read_one(encoder: Encoder, text: str) -> Reading:
-    canonical = canonicalise(text)
-    windows = encoder.encode(canonical.text)
-    views = [canonical.text] * len(windows)
-    if canonical.deobfuscated is not None:
-        more = encoder.encode(canonical.deobfuscated)
-        windows, views = windows + more, views + [canonical.deobfuscated] * len(more)
-    return Reading(windows, views, canonical.is_changed or canonical.deobfuscated is not None)

@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from server.batching.batcher import Batcher
-from server.batching.limits import BatchLimits
-from server.batching.observer import BatchObserver, NullObserver
-from server.check import AnswerCounter, Checker, CheckLimits, Watcher, check_row
+from server.batching.observer import NullObserver
+from server.check import AnswerCounter, Checker, Watcher
 from server.core.errors import ConfigurationError, ReloadInProgress, ShuttingDown, StillguardError
 from server.core.types import ArtifactId
 from server.drift import DriftWindow
 from server.inference.classifier import Classifier
-from server.inference.device import CALL_COST_TOKENS
-from server.observability.logging import describe_exception
+from server.memory import give_back_memory
+from server.observability.logging import explain
 from server.observability.metrics import Metrics
 from server.settings import Settings
 from server.shadow import ShadowStudent
-from server.student import Student, StudentParts
+from server.student import Student, StudentParts, warm_up
 from server.teacher.teacher import Teacher
 from server.teaching import join_teachers, make_cascade
+from server.wiring import check_limits, make_student, reading_limits
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +58,13 @@ class Service:
         self._is_draining = False
         self._reloading: asyncio.Task[ArtifactId] | None = None
         self._retiring: dict[asyncio.Task[bool], Student] = {}
-        self.student = self._make(parts.student, metrics)
+        self.student = make_student(settings, parts.student, metrics)
         """The one that new requests are for."""
         self.shadow = ShadowStudent(
             load=parts.reload,
-            make=partial(self._make, observer=NullObserver()),
+            make=partial(make_student, settings, observer=NullObserver()),
             share=settings.shadow_share,
-            max_windows=settings.max_windows,
+            reading=reading_limits(settings),
             timeout_s=settings.request_timeout_s,
             is_live_idle=lambda: not self._is_draining and self.student.batcher.has_free_session,
             observer=metrics.shadow,
@@ -77,15 +76,10 @@ class Service:
             cascade=self.cascade,
             metrics=answers,
             executor=self._executor,
-            limits=CheckLimits(
-                request_timeout_s=settings.request_timeout_s,
-                max_windows=settings.max_windows,
-                encode_inline_chars=settings.encode_inline_chars,
-                encode_max_chars=settings.encode_max_chars,
-            ),
+            limits=check_limits(settings),
             watchers=(self.drift, self.shadow, *watchers),
         )
-        self._describe()
+        self._describe(self.student)
         metrics.shadow.follow(is_wanted=lambda: self.shadow.is_wanted, is_ready=lambda: self.shadow.is_ready)
         metrics.drift.follow(self.drift)
         metrics.follow_teacher(lambda: self._teacher.is_ready)
@@ -112,7 +106,7 @@ class Service:
     async def start(self) -> None:
         """Begin to start the teacher, warm every session up, then admit."""
         await self._teacher.start()
-        await _warm_up(self._cold)
+        await asyncio.to_thread(warm_up, self._cold)
         self._cold = ()
         self.student.batcher.start()
         self._is_started = True
@@ -177,56 +171,36 @@ class Service:
     async def _reload(self, artifact: Path | None) -> ArtifactId:
         try:
             parts = await asyncio.to_thread(self._load, artifact)
-            await _warm_up(parts.classifiers)
+            await asyncio.to_thread(warm_up, parts.classifiers)
             if self._is_draining:
                 raise ShuttingDown("the server is stopping")
+            student = make_student(self._settings, parts, self._metrics)
+            self._describe(student)
         except Exception as error:
             self._metrics.reload_done("failed")
-            why = {"reason": str(error)} if isinstance(error, ConfigurationError) else describe_exception(error)
-            logger.error("the reload failed; what served goes on serving", extra=why)
-            raise
+            logger.error("the reload failed; what served goes on serving", extra=explain(error))
+            if isinstance(error, StillguardError):
+                raise
+            raise ConfigurationError(f"the reload failed: {type(error).__name__}; the log says where") from error
         finally:
             self._reloading = None
-        old, self.student = self.student, self._make(parts, self._metrics)
+        old, self.student = self.student, student
         self.student.batcher.start()
         self.drift.judge_by(self.student.artifact.hash, self.student.reference)
         # Whoever holds it has heard by the deadline of its own.
         patience_s = self._settings.request_timeout_s + self._settings.drain_timeout_s
         retiring = asyncio.create_task(old.retire(patience_s), name="retire")
         self._retiring[retiring] = old
-        retiring.add_done_callback(self._retiring.pop)
-        self._describe()
+        retiring.add_done_callback(self._retired)
         self._metrics.reload_done("ok")
         now = self.student.artifact
         logger.info("reloaded", extra={"artifact_version": now.version, "artifact_hash": now.hash})
         return now
 
-    def _make(self, parts: StudentParts, observer: BatchObserver) -> Student:
-        settings = self._settings
-        batcher = Batcher(
-            parts.classifiers,
-            rebuild=parts.rebuild,
-            cost=lambda window: window.tokens,
-            check_row=check_row,
-            limits=BatchLimits(
-                max_batch_items=settings.batch_items_on(parts.device),
-                max_batch_tokens=settings.batch_tokens_on(parts.device),
-                call_cost_tokens=CALL_COST_TOKENS[parts.device],
-                max_queue_items=settings.queue_max_items,
-                max_queue_tokens=settings.queue_max_tokens,
-                max_queue_wait_s=settings.queue_max_wait_s,
-            ),
-            observer=observer,
-            restart_after_s=settings.session_restart_s,
-            stuck_s=settings.session_stuck_s,
-        )
-        return Student(
-            manifest=parts.manifest,
-            policies=parts.policies,
-            encoder=parts.encoder,
-            batcher=batcher,
-            reference=parts.reference,
-        )
+    def _retired(self, retiring: asyncio.Task[bool]) -> None:
+        """The last of an old student is let go, and with it the memory that two of them took."""
+        del self._retiring[retiring]
+        asyncio.get_running_loop().run_in_executor(None, give_back_memory)
 
     def _student_for_new(self) -> Student:
         if self._is_draining:
@@ -236,14 +210,9 @@ class Service:
     def _students(self) -> list[Student]:
         return [self.student, *self._retiring.values()]
 
-    def _describe(self) -> None:
+    def _describe(self, student: Student) -> None:
         self._metrics.describe(
-            artifact=self.student.artifact,
-            policies=",".join(f"{policy.id}@{policy.version}" for policy in self.student.policies.values()),
+            artifact=student.artifact,
+            policies=",".join(f"{policy.id}@{policy.version}" for policy in student.policies.values()),
             teacher=self._teacher.identity,
         )
-
-
-async def _warm_up(classifiers: Sequence[Classifier]) -> None:
-    for classifier in classifiers:
-        await asyncio.to_thread(classifier.warm_up)

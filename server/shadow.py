@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from server.check import Checked, form_opinions, read_texts
-from server.core.errors import ConfigurationError, ReloadInProgress, RequestError, ShuttingDown
+from server.check import Checked, form_opinions
+from server.core.errors import ConfigurationError, ReloadInProgress, RequestError, ShuttingDown, StillguardError
 from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES, Category
 from server.core.types import ArtifactId, Scores, ShadowStudentDirection, ShadowStudentOutcome, Text
-from server.observability.logging import describe_exception
-from server.student import Student, StudentParts
+from server.inference.reading import ReadingLimits, read_texts
+from server.observability.logging import describe_exception, explain
+from server.student import Student, StudentParts, warm_up
 
 MAX_WAITING_TEXTS = 256
 MAX_WAITING_CHARS = 1_000_000
@@ -62,7 +63,7 @@ class ShadowStudent:
         load: Callable[[Path], StudentParts],
         make: Callable[[StudentParts], Student],
         share: float,
-        max_windows: int,
+        reading: ReadingLimits,
         timeout_s: float,
         is_live_idle: Callable[[], bool],
         observer: ShadowObserver,
@@ -72,7 +73,7 @@ class ShadowStudent:
         load: reads and verifies an artefact; called on a thread.
         make: parts to a student that hasn't started.
         share: of the texts, in (0, 1].
-        max_windows: a text that needs more of the shadow's is not compared, as a live one would be refused.
+        reading: a text that is over these limits for the shadow is not compared, as a live one would be refused.
         timeout_s: the longest that one text may take.
         is_live_idle: whether a text may be begun without anybody waiting for it.
         draw: uniform in [0, 1).
@@ -80,7 +81,7 @@ class ShadowStudent:
         self._load = load
         self._make = make
         self._share = share
-        self._max_windows = max_windows
+        self._reading = reading
         self._timeout_s = timeout_s
         self._is_live_idle = is_live_idle
         self._observer = observer
@@ -161,9 +162,11 @@ class ShadowStudent:
                 student.batcher.start()
             await self._swap(student)
         except Exception as error:
-            why = {"reason": str(error)} if isinstance(error, ConfigurationError) else describe_exception(error)
-            logger.error("the shadow student can't be loaded", extra=why)
-            raise
+            logger.error("the shadow student can't be loaded", extra=explain(error))
+            if isinstance(error, StillguardError):
+                raise
+            why = f"the shadow student can't be loaded: {type(error).__name__}; the log says where"
+            raise ConfigurationError(why) from error
         finally:
             self._loading = None
         now = self.artifact
@@ -172,7 +175,7 @@ class ShadowStudent:
     def _load_warm(self, folder: Path) -> StudentParts:
         parts = self._load(folder)
         parts = replace(parts, classifiers=parts.classifiers[:1])
-        parts.classifiers[0].warm_up()
+        warm_up(parts.classifiers)
         return parts
 
     async def _swap(self, student: Student | None) -> None:
@@ -213,7 +216,7 @@ class ShadowStudent:
         try:
             with student:
                 loop = asyncio.get_running_loop()
-                readings = await loop.run_in_executor(self._executor, read_texts, student.encoder, texts, self._max_windows)
+                readings = await loop.run_in_executor(self._executor, read_texts, student.encoder, texts, self._reading)
                 answers = await student.batcher.submit(readings[0].windows, deadline=time.monotonic() + self._timeout_s)
             (opinion,) = form_opinions(student.calibration, texts, readings, answers)
         except RequestError:

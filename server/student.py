@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from server.batching.batcher import Batcher
 from server.core.artifact import Manifest
 from server.core.calibration import Calibration
+from server.core.errors import ArtifactError
 from server.core.histograms import DriftReference
 from server.core.policy import PolicySet
 from server.core.types import ArtifactId, Device
@@ -25,6 +26,20 @@ class StudentParts:
     rebuild: Callable[[], Classifier]
     device: Device = "cpu"
     reference: DriftReference | None = None
+
+
+def warm_up(classifiers: Sequence[Classifier]) -> None:
+    """Make each ready for its first request. On a thread: it takes a while.
+
+    Raises:
+        ArtifactError: the model can't be run. It was given made-up windows only, so the error's own words quote nobody.
+    """
+    for classifier in classifiers:
+        try:
+            classifier.warm_up()
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"artifact: the model can't be run: {type(error).__name__}: {reason}") from error
 
 
 class Student:

@@ -131,13 +131,14 @@ class Batcher(Generic[Payload, Row]):
             ShuttingDown: not started, draining or closed.
         """
         self._check_admitting()
-        left_s = deadline - time.monotonic()
+        now = time.monotonic()
+        left_s = deadline - now
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed before the text was queued")
         if not payloads:
             return []
         costed = [(payload, self._cost(payload)) for payload in payloads]
-        request: Request[Payload, Row] = Request(costed, deadline=deadline, future=self._loop.create_future())
+        request: Request[Payload, Row] = Request(costed, queued_at=now, deadline=deadline, future=self._loop.create_future())
         self._queue.put_all(request)
         self._requests.add(request)
         timer = self._loop.call_later(left_s, self._expire, request)
@@ -203,7 +204,7 @@ class Batcher(Generic[Payload, Row]):
     def _drop(self, request: Request, reason: DropReason, error: Exception | None) -> None:
         """End a live request without its answers, and take what still waits of it out of the queue."""
         unanswered = request.end(error)
-        self._queue.discard(request.items)
+        self._queue.discard(request)
         self._forget(request)
         self._observer.dropped(reason=reason, items=unanswered)
 

@@ -18,10 +18,10 @@ def form_batch(waiting: Sequence[Item], *, limits: BatchLimits, max_items: int) 
     length are cheap enough together, while many of unlike lengths wait for their like.
 
     Args:
-        waiting: at least one item, oldest first.
+        waiting: at least one item, in turn.
         max_items: at least 1; a further bound beside the limits' own.
     """
-    first = min(waiting, key=attrgetter("turn_at"))
+    first = waiting[0]
     line = sorted(waiting, key=attrgetter("cost"))
     room = min(max_items, limits.max_batch_items)
     begin = end = line.index(first)  # of the batch so far; both ends are in it

@@ -4,7 +4,6 @@ A request is settled by the event loop's thread alone. Session threads only read
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -31,12 +30,15 @@ class Request(Generic[Payload, Row]):
 
     __slots__ = ("answers", "deadline", "future", "is_live", "items", "queued_at", "tokens", "turn_at", "unanswered")
 
-    def __init__(self, costed: Sequence[tuple[Payload, int]], *, deadline: float, future: asyncio.Future) -> None:
+    def __init__(
+        self, costed: Sequence[tuple[Payload, int]], *, queued_at: float, deadline: float, future: asyncio.Future
+    ) -> None:
         """Args:
         costed: each payload with its cost in tokens.
-        deadline: ``time.monotonic()`` after which nobody wants an answer.
+        queued_at: ``time.monotonic()`` when it came.
+        deadline: the same clock's time after which nobody wants an answer.
         """
-        self.queued_at = time.monotonic()
+        self.queued_at = queued_at
         self.deadline = deadline
         self.future: asyncio.Future[list[Answer[Row]]] = future
         self.is_live = True

@@ -3,8 +3,9 @@
 import math
 import threading
 import time
-from collections.abc import Iterable
-from itertools import islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Set
+from operator import attrgetter
 
 from server.batching.forming import form_batch
 from server.batching.item import Item, Request
@@ -12,10 +13,11 @@ from server.batching.limits import BatchLimits
 from server.core.errors import QueueFull, TextTooLarge
 
 LOOKAHEAD_BATCHES = 4
-"""A batch is chosen among this many batches' worth of the oldest items, so that choosing stays cheap when much waits."""
+"""A batch is chosen among this many batches' worth of the items that are next, so that choosing stays cheap when much waits."""
 
 MAX_RETRY_AFTER_S = 60
 _RATE_SMOOTHING = 0.1
+_turn = attrgetter("turn_at")
 
 
 class BoundedQueue:
@@ -27,7 +29,7 @@ class BoundedQueue:
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._changed = threading.Condition(threading.Lock())
-        self._waiting: dict[Item, None] = {}
+        self._waiting: list[Item] = []  # in turn; of one turn, as they came
         self._tokens = 0
         self._tokens_by_size = [0] * 64
         self._idle_sessions = 0
@@ -58,7 +60,8 @@ class BoundedQueue:
         with self._changed:
             self.check_room(len(items), request.tokens)
             self.check_wait(request.tokens, request.deadline)
-            self._waiting.update(dict.fromkeys(items))
+            at = bisect_right(self._waiting, request.turn_at, key=_turn)
+            self._waiting[at:at] = items
             self._tokens += request.tokens
             self._tokens_by_size[_size(request.tokens)] += request.tokens
             self._changed.notify(len(items))
@@ -103,17 +106,19 @@ class BoundedQueue:
                 if candidates:
                     share = math.ceil(len(self._waiting) / (1 + self._idle_sessions))
                     batch = form_batch(candidates, limits=self._limits, max_items=share)
-                    self._remove(batch)
+                    self._remove(set(batch), 0, len(candidates))
                     return batch
                 self._idle_sessions += 1
                 self._changed.wait()
                 self._idle_sessions -= 1
             return None
 
-    def discard(self, items: Iterable[Item]) -> None:
-        """Remove those of the items that still wait."""
+    def discard(self, request: Request) -> None:
+        """Remove what still waits of a request."""
         with self._changed:
-            self._remove(items)
+            begin = bisect_left(self._waiting, request.turn_at, key=_turn)
+            end = bisect_right(self._waiting, request.turn_at, lo=begin, key=_turn)
+            self._remove({item for item in self._waiting[begin:end] if item.request is request}, begin, end)
 
     def close(self) -> None:
         """Forget what waits and wake every session; :meth:`take` gives None from now on."""
@@ -140,20 +145,21 @@ class BoundedQueue:
             self._tokens_per_s = before + _RATE_SMOOTHING * (rate - before)
 
     def _candidates(self) -> list[Item]:
-        oldest = list(islice(self._waiting, LOOKAHEAD_BATCHES * self._limits.max_batch_items))
-        now = time.monotonic()
-        unwanted = [item for item in oldest if not item.is_wanted(now)]
-        if not unwanted:
-            return oldest
-        self._remove(unwanted)
-        return self._candidates()
+        """Those that are next, in turn, once what nobody wants is gone from among them."""
+        while True:
+            candidates = self._waiting[: LOOKAHEAD_BATCHES * self._limits.max_batch_items]
+            now = time.monotonic()
+            unwanted = {item for item in candidates if not item.is_wanted(now)}
+            if not unwanted:
+                return candidates
+            self._remove(unwanted, 0, len(candidates))
 
-    def _remove(self, items: Iterable[Item]) -> None:
+    def _remove(self, items: Set[Item], begin: int, end: int) -> None:
+        """Remove items, all of which wait between these places."""
+        self._waiting[begin:end] = [item for item in self._waiting[begin:end] if item not in items]
         for item in items:
-            if item in self._waiting:
-                del self._waiting[item]
-                self._tokens -= item.cost
-                self._tokens_by_size[_size(item.request.tokens)] -= item.cost
+            self._tokens -= item.cost
+            self._tokens_by_size[_size(item.request.tokens)] -= item.cost
 
     def _retry_after_s(self) -> int:
         """Until what waits now is done, and at least 1."""

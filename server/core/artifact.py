@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from server.core.calibration import Calibration, calibration_from_json, calibration_to_json
 from server.core.errors import ArtifactError, ConfigurationError
@@ -31,6 +32,16 @@ SIGNATURE_SUFFIX = ".sig"
 Precision = Literal["int8", "fp16", "fp32"]
 Authenticate = Callable[[Path, bytes], None]
 """Given a manifest's path and the bytes that were read there; raises ArtifactError unless they are signed by one who may."""
+
+
+_KINDS: tuple[tuple[str, tuple[type, ...], tuple[str, ...]], ...] = (
+    ("a string", (str,), ("version", "precision", "policy_hash")),
+    ("a string or null", (str, NoneType), ("prompt_hash",)),
+    ("a whole number", (int,), ("max_tokens", "schema")),
+    ("a list", (list,), ("categories",)),
+    ("a table", (dict,), ("calibration", "files", "metrics", "provenance", "reference")),
+)
+"""What each field of a manifest is in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,8 @@ def read_json(folder: Path, name: str, *, kind: str, authenticate: Authenticate 
         raise ArtifactError(f"{kind} {folder}: {name}: {error.strerror or error}") from None
     except ValueError as error:
         raise ArtifactError(f"{kind} {folder}: {name} is not JSON: {error}") from None
+    except RecursionError:
+        raise ArtifactError(f"{kind} {folder}: {name} is nested too deep") from None
 
 
 def verify_files(folder: Path, names: tuple[str, ...], hashes: dict[str, str], *, kind: str) -> None:
@@ -145,18 +158,32 @@ def verify_files(folder: Path, names: tuple[str, ...], hashes: dict[str, str], *
 
 def _parse(folder: Path, authenticate: Authenticate | None) -> Manifest:
     record = read_json(folder, MANIFEST, kind="artifact", authenticate=authenticate)
+    malformed = f"artifact {folder}: {MANIFEST} is malformed"
+    _check_kinds(record, malformed)
     try:
         record["categories"] = tuple(record["categories"])
         record["calibration"] = calibration_from_json(record["calibration"])
         if "reference" in record:
             record["reference"] = histograms_from_json(record["reference"])
         manifest = Manifest(**record)
-    except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
-        raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: {error}") from None
-    if not isinstance(manifest.files, dict):
-        raise ArtifactError(f"artifact {folder}: {MANIFEST} is malformed: files is not a table of hashes")
-    if manifest.precision not in ("int8", "fp16", "fp32"):
+        manifest.to_json()  # its hash is taken of that
+    except RecursionError:
+        raise ArtifactError(f"{malformed}: nested too deep") from None
+    except (KeyError, TypeError, AttributeError, OverflowError, ConfigurationError) as error:
+        raise ArtifactError(f"{malformed}: {error}") from None
+    if not manifest.version.isprintable():
+        raise ArtifactError(f"{malformed}: version is not a line of text")
+    if manifest.precision not in get_args(Precision):
         raise ArtifactError(f"artifact {folder}: precision {manifest.precision!r} is unknown")
-    if isinstance(manifest.max_tokens, bool) or not isinstance(manifest.max_tokens, int) or manifest.max_tokens < 8:
-        raise ArtifactError(f"artifact {folder}: max_tokens {manifest.max_tokens!r} is not a whole number of 8 or more")
+    if manifest.max_tokens < 8:
+        raise ArtifactError(f"artifact {folder}: max_tokens {manifest.max_tokens} is below 8")
     return manifest
+
+
+def _check_kinds(record: Any, malformed: str) -> None:
+    if not isinstance(record, dict):
+        raise ArtifactError(f"{malformed}: not a table")
+    for kind, types, names in _KINDS:
+        for name in names:
+            if name in record and type(record[name]) not in types:
+                raise ArtifactError(f"{malformed}: {name} is not {kind}")

@@ -166,7 +166,7 @@ def load_policies(path: Path = DEFAULT_POLICY_FILE) -> PolicySet:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(f"policy file {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PolicyError(f"policy file {path}: {error}") from None
     if not tables:
         raise PolicyError(f"policy file {path}: holds no policy")

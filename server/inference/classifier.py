@@ -3,11 +3,14 @@
 Shapes: B items (windows), T tokens, C categories.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+Checkpoint = Callable[[int], None]
+"""Told how many windows a text needs at least, as far as it was read; what it raises ends the reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,12 @@ class Window:
 class Encoder(Protocol):
     """Text to windows. Thread-safe; never truncates: the windows cover the whole text."""
 
-    def encode(self, text: str) -> list[Window]:
-        """At least one window, each of at most the model's ``max_tokens``; neighbours overlap."""
+    def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
+        """At least one window, each of at most the model's ``max_tokens``; neighbours overlap.
+
+        Args:
+            checkpoint: called every few milliseconds while a long text is read.
+        """
         ...
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 from server.core.errors import ArtifactError, ConfigurationError
-from server.inference.classifier import Window
-from server.inference.windows import cut_windows
+from server.inference.classifier import Checkpoint, Window
+from server.inference.windows import cut_windows, fewest_windows
 from server.inference.words import WordReader, reads_by_word
 
 BLOCK_CHARS = 4_096
@@ -59,7 +59,7 @@ class WindowEncoder:
                 f"windows of {max_tokens} tokens have room for {self._room} of a text, too few to overlap by {overlap_tokens}"
             )
 
-    def encode(self, text: str) -> list[Window]:
+    def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
         """The windows of a text, in order; together their character spans cover it without a gap.
 
         Takes time linear in the text: about half a second per million characters of English, up to ten times that where
@@ -67,6 +67,7 @@ class WindowEncoder:
 
         Args:
             text: without lone surrogates, as canonical text is.
+            checkpoint: called after each :data:`BLOCK_CHARS`.
         """
         ids = self._words.read(text) if self._words else None
         if ids is not None and self._is_simple(ids):
@@ -81,6 +82,8 @@ class WindowEncoder:
                 return [self._whole(ids, text)]
             breaks = _part_breaks(block, encoding, self._unknown_id) if self._unknown_id in ids else []
             self._keep(block, encoding, breaks, begin, tokens)
+            if checkpoint is not None:
+                checkpoint(fewest_windows(len(tokens.ids), room=self._room, overlap=self._overlap))
         tokens.starts.append(len(text))
         windows = []
         for first, stop in cut_windows(tokens.is_word_start, room=self._room, overlap=self._overlap):

@@ -16,7 +16,7 @@ import numpy as np
 
 from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category
-from server.inference.classifier import Window
+from server.inference.classifier import Checkpoint, Window
 from server.inference.windows import cut_windows
 
 KEYWORD_SCORE = 0.97
@@ -51,13 +51,15 @@ class FakeEncoder:
         if not 0 <= overlap_tokens < self._room:
             raise ConfigurationError(f"an overlap of {overlap_tokens} doesn't fit into windows of {max_tokens} tokens")
 
-    def encode(self, text: str) -> list[Window]:
+    def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
         words = [(match.start(), token_id(match.group())) for match in _WORD.finditer(text)]
         starts = [start for start, _ in words] + [len(text)]
         windows = []
         for first, stop in cut_windows([True] * len(words), room=self._room, overlap=self._overlap):
             ids = [_CLS, *(word for _, word in words[first:stop]), _SEP]
             windows.append(Window(ids, 0 if first == 0 else starts[first], starts[stop]))
+            if checkpoint is not None:
+                checkpoint(len(windows))
         return windows
 
 

@@ -6,6 +6,11 @@ MAX_SLACK_TOKENS = 16
 """How far a cut is moved back to reach the start of a word."""
 
 
+def fewest_windows(tokens: int, *, room: int, overlap: int) -> int:
+    """How many spans :func:`cut_windows` gives at least for so many tokens."""
+    return 1 + max(0, -(-(tokens - room) // (room - overlap)))
+
+
 def cut_windows(is_word_start: Sequence[int], *, room: int, overlap: int) -> list[tuple[int, int]]:
     """Spans of token positions, each ``[begin, end)``, that cover all tokens in order.
 

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TextIO
 
+from server.core.errors import StillguardError
+
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
 _FRAMES = 8
 _fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
@@ -56,6 +58,12 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
         "error": type(error).__name__,
         "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     }
+
+
+def explain(error: BaseException) -> dict[str, Any]:
+    """Why something failed: ``reason``, the words of an error of ours, which quote nobody; of any other error what
+    :func:`describe_exception` says."""
+    return {"reason": str(error)} if isinstance(error, StillguardError) else describe_exception(error)
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:

@@ -1,9 +1,11 @@
 """The decisions of a request's journey, one at a time."""
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,17 +15,19 @@ from server.batching.batcher import Batcher
 from server.check import Checker, CheckLimits, check_row
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY, Platt
-from server.core.errors import DeadlineExceeded, UnknownPolicy
+from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge, UnknownPolicy
 from server.core.policy import PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.core.types import Text
 from server.inference.fake import FakeClassifier, FakeEncoder
+from server.inference.reading import ReadingLimits
 from server.student import Student
 from server.teacher.fake import FakeTeacher
 from tests.cascades import cascade_to
 from tests.steady import steady_policy
 
 POLICY = steady_policy()
+READING = ReadingLimits(max_windows=100, max_request_windows=200, max_chars=20_000)
 MANIFEST = Manifest("v1", "fp32", CATEGORIES, 12, IDENTITY, None, "p", {}, {}, {})
 
 
@@ -52,9 +56,29 @@ class Counted:
 class SlowEncoder(FakeEncoder):
     """Takes longer than anyone waits."""
 
-    def encode(self, text):
+    def encode(self, text, checkpoint=None):
         time.sleep(0.2)
-        return super().encode(text)
+        return super().encode(text, checkpoint)
+
+
+class HeldEncoder(FakeEncoder):
+    """Waits for ``gate`` within each text, and then asks whether to go on: ``went_on`` gets the answers."""
+
+    def __init__(self):
+        super().__init__(max_tokens=12, overlap_tokens=2)
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.went_on = SimpleQueue()
+
+    def encode(self, text, checkpoint=None):
+        self.entered.set()
+        assert self.gate.wait(60), "the test never opened the gate"
+        try:
+            checkpoint(1)
+        except DeadlineExceeded:
+            self.went_on.put(False)
+            raise
+        self.went_on.put(True)
+        return super().encode(text, checkpoint)
 
 
 @pytest.fixture
@@ -77,7 +101,7 @@ async def make_checker():
             "cascade": cascade_to(options.pop("teacher", FakeTeacher())),
             "metrics": Counted(),
             "executor": executor,
-            "limits": CheckLimits(request_timeout_s=120, encode_inline_chars=50, encode_max_chars=10_000, max_windows=100),
+            "limits": CheckLimits(request_timeout_s=120, encode_inline_chars=50, encode_max_chars=10_000, reading=READING),
         }
         return Checker(**wiring | options)
 
@@ -150,6 +174,67 @@ async def test_an_unknown_policy_names_those_that_are_known(make_checker):
 
 
 async def test_the_deadline_covers_encoding(make_checker):
-    limits = CheckLimits(request_timeout_s=0.02, encode_inline_chars=0, encode_max_chars=10_000, max_windows=100)
+    limits = CheckLimits(request_timeout_s=0.02, encode_inline_chars=0, encode_max_chars=10_000, reading=READING)
     with pytest.raises(DeadlineExceeded):
         await make_checker(encoder=SlowEncoder(), limits=limits).check([Text("a")])
+
+
+@pytest.fixture
+def held():
+    encoder = HeldEncoder()
+    yield encoder
+    encoder.gate.set()
+
+
+@pytest.mark.parametrize("ending", [DeadlineExceeded, asyncio.CancelledError])
+async def test_encoding_does_not_go_on_after_its_request(make_checker, held, ending):
+    checker = make_checker(encoder=held)
+    asked = asyncio.create_task(checker.check([Text("x" * 100)], timeout_s=0.02 if ending is DeadlineExceeded else None))
+    assert await asyncio.to_thread(held.entered.wait, 60)
+    if ending is asyncio.CancelledError:
+        asked.cancel()
+    with pytest.raises(ending):
+        await asked
+    held.gate.set()
+    assert await asyncio.to_thread(held.went_on.get, timeout=60) is False
+    await checker.check([Text("x" * 100)])
+    assert held.went_on.get() is True
+
+
+async def test_long_requests_leave_free_what_they_take_so_that_shorter_ones_get_in(make_checker, held):
+    """Of 10,000 characters at once; alone, a request may take them all."""
+    checker = make_checker(encoder=held)
+    asked = []
+
+    async def ask(chars):
+        asked.append(asyncio.create_task(checker.check([Text("x" * chars)])))
+        await asyncio.sleep(0)
+
+    async def is_shed(chars):
+        with pytest.raises(QueueFull, match="too much text is being encoded"):
+            await checker.check([Text("x" * chars)], timeout_s=10)
+
+    await ask(4_000)
+    await is_shed(3_001)
+    await ask(3_000)
+    await is_shed(1_501)
+    await ask(1_500)
+    held.gate.set()
+    assert [len((await task).results) for task in asked] == [1, 1, 1]
+    assert (await checker.check([Text("x" * 10_000)])).results
+
+
+async def test_the_room_for_encoding_is_given_back_however_a_request_ends(make_checker):
+    checker = make_checker(encoder=SlowEncoder())
+    long = [Text("x" * 6_000)]
+    with pytest.raises(DeadlineExceeded):
+        await checker.check(long, timeout_s=0.02)
+    cancelled = asyncio.create_task(checker.check(long))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    with pytest.raises(TextTooLarge):
+        await checker.check([Text("\ufdfa" * 6_000)])
+    for _ in range(3):
+        assert (await checker.check(long)).results

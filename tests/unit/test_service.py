@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import math
+import re
 import threading
 import weakref
 from contextlib import asynccontextmanager
@@ -17,11 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY
-from server.core.errors import ArtifactError, ClassifierFailed, QueueFull, ReloadInProgress, ShuttingDown
+from server.core.errors import ArtifactError, ClassifierFailed, ConfigurationError, QueueFull, ReloadInProgress, ShuttingDown
 from server.core.policy import PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.core.types import Text
-from server.inference.classifier import Window
+from server.inference.classifier import Checkpoint, Window
 from server.inference.fake import FakeEncoder
 from server.observability.metrics import Metrics
 from server.service import Parts, Service, StudentParts
@@ -61,7 +62,8 @@ class Press:
         number = self.made
         policy = replace(steady_policy(), version=str(number))
         classifiers = [self.classifier(number, is_cold=fault == "cold") for _ in range(self.sessions)]
-        manifest = Manifest(f"v{number}", "fp32", CATEGORIES, 12, IDENTITY, None, "none", {}, {}, {})
+        version = None if fault == "odd" else f"v{number}"  # what no manifest says: stillguard_info takes strings only
+        manifest = Manifest(version, "fp32", CATEGORIES, 12, IDENTITY, None, "none", {}, {}, {})
         return StudentParts(manifest, PolicySet([policy]), Encoder(self, number), classifiers, lambda: self.classifier(number))
 
     def classifier(self, number: int, *, is_cold: bool = False) -> "Classifier":
@@ -78,9 +80,9 @@ class Encoder(FakeEncoder):
         self._press = press
         self._mark = FIRST_MARK + number
 
-    def encode(self, text: str) -> list[Window]:
+    def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
         self._press.encoded += 1
-        windows = super().encode(text)
+        windows = super().encode(text, checkpoint)
         kinds = [word for word in ("die", "stick") if word in text]
         return [replace(window, token_ids=[self._mark, *kinds, *window.token_ids]) for window in windows]
 
@@ -182,12 +184,21 @@ async def test_a_request_that_is_still_being_encoded_is_not_lost():
         assert by_one_student(await encoding) == 1
 
 
-@pytest.mark.parametrize("fault", ["corrupt", "mistake", "cold"])
-async def test_what_served_goes_on_when_a_reload_fails(fault):
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("corrupt", "artifact: model.onnx is corrupt"),
+        ("mistake", "the reload failed: ZeroDivisionError; the log says where"),
+        ("cold", "artifact: the model can't be run: RuntimeError: does not get warm"),
+        ("odd", "the reload failed: ValueError; the log says where"),
+    ],
+)
+async def test_what_served_goes_on_when_a_reload_fails_and_the_reason_is_told(fault, why):
     async with opened() as shop:
         shop.press.fault = fault
-        with pytest.raises((ArtifactError, ZeroDivisionError, RuntimeError)):
+        with pytest.raises(ConfigurationError, match=f"^{re.escape(why)}$"):
             await shop.service.reload()
+        assert shop.service.student.artifact.version == "v1"
         assert by_one_student(await shop.check()) == 1
         assert shop.metric("stillguard_reloads_total", outcome="failed") == 1
         assert shop.service.missing() == []

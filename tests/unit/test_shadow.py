@@ -13,17 +13,19 @@ from server.cascade import Opinion
 from server.check import Checked, check_row
 from server.core.artifact import Manifest
 from server.core.calibration import IDENTITY, Platt
-from server.core.errors import ArtifactError, ReloadInProgress, ShuttingDown
+from server.core.errors import ArtifactError, ConfigurationError, ReloadInProgress, ShuttingDown
 from server.core.policy import PolicySet
 from server.core.taxonomy import CATEGORIES
 from server.core.types import ArtifactId, CheckAnswer, Text, Timings
 from server.inference.fake import FakeClassifier, FakeEncoder
+from server.inference.reading import ReadingLimits
 from server.shadow import ShadowStudent, disagreements
 from server.student import Student, StudentParts
 from tests.steady import steady_policy
 
 POLICY = steady_policy()
 MANIFEST = Manifest("v1", "fp32", CATEGORIES, 12, IDENTITY, None, "p", {}, {}, {})
+READING = ReadingLimits(max_windows=3, max_request_windows=3, max_chars=10_000)
 FOLDER = Path("/models/next")
 
 
@@ -60,7 +62,7 @@ class Stage:
         self.calibration = options.pop("calibration", IDENTITY)
         self.asked: list[Path] = []
         self.batchers: list[Batcher] = []
-        wiring = {"share": 1.0, "max_windows": 3, "timeout_s": 60.0, "draw": lambda: 0.0}
+        wiring = {"share": 1.0, "reading": READING, "timeout_s": 60.0, "draw": lambda: 0.0}
         self.shadow = ShadowStudent(
             load=self.load,
             make=self.make,
@@ -237,9 +239,16 @@ async def test_taken_away_it_drops_what_waits(stage):
     assert stage.asked == [FOLDER]
 
 
-async def test_one_that_can_not_be_loaded_leaves_the_old_one(stage):
-    stage.fault = ArtifactError("artifact /models/bad: model.onnx is corrupt")
-    with pytest.raises(ArtifactError, match="is corrupt"):
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (ArtifactError("artifact /models/bad: model.onnx is corrupt"), "artifact /models/bad: model.onnx is corrupt"),
+        (KeyError("some words"), "the shadow student can't be loaded: KeyError; the log says where"),
+    ],
+)
+async def test_one_that_can_not_be_loaded_leaves_the_old_one(stage, fault, why):
+    stage.fault = fault
+    with pytest.raises(ConfigurationError, match=f"^{why}$"):
         await stage.shadow.load(Path("/models/bad"))
     assert stage.shadow.artifact.version == "next"
     stage.check("hate")

@@ -4,23 +4,32 @@ import asyncio
 import threading
 import time
 from dataclasses import fields
+from operator import itemgetter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from server.batching.item import Request
 from server.batching.limits import BatchLimits
 from server.batching.queue import MAX_RETRY_AFTER_S, BoundedQueue
 from server.core.errors import QueueFull, TextTooLarge
 
+CAME_AT = 1_000.0
+"""When a request came that came ``after_s`` 0."""
+
 LIMITS = BatchLimits(max_batch_items=4, max_batch_tokens=100, max_queue_items=6, max_queue_tokens=60)
 
 
 @pytest.fixture
 def request_of():
-    """A maker of requests with the given costs."""
+    """A maker of requests with the given costs, which came so long after the others."""
     loop = asyncio.new_event_loop()
-    yield lambda *costs, left_s=60.0: Request(
-        [(cost, cost) for cost in costs], deadline=time.monotonic() + left_s, future=loop.create_future()
+    yield lambda *costs, left_s=60.0, after_s=0.0: Request(
+        [(cost, cost) for cost in costs],
+        queued_at=CAME_AT + after_s,
+        deadline=time.monotonic() + left_s,
+        future=loop.create_future(),
     )
     loop.close()
 
@@ -76,7 +85,7 @@ def test_a_long_request_keeps_no_short_one_out_since_it_gives_way(request_of):
     assert queue.take() == short.items
     with pytest.raises(QueueFull):
         queue.put_all(request_of(*[256] * 40))
-    queue.discard(long.items)
+    queue.discard(long)
     queue.put_all(request_of(*[256] * 40))
 
 
@@ -107,12 +116,47 @@ def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
     for request in (shorts, long, more):
         queue.put_all(request)
     assert queue.take() == shorts.items + more.items
-    late = request_of(1)
-    late.items[0].turn_at += 1.0  # after the long one's turn
+    late = request_of(1, after_s=1.0)  # after the long one's turn
     queue.put_all(late)
     assert queue.take() == long.items
     assert queue.take() == late.items
     assert (queue.items, queue.tokens) == (0, 0)
+
+
+def test_a_long_request_gives_way_for_a_tenth_of_a_millisecond_per_token_and_no_longer(request_of):
+    """2,048 tokens: 0.2048 s, whatever comes in the meantime, and long before anyone's deadline."""
+    queue = BoundedQueue(BatchLimits(max_batch_tokens=256))
+    long, early, late = request_of(*[128] * 16), request_of(24, after_s=0.2), request_of(24, after_s=0.203)
+    queue.put_all(long)
+    queue.put_all(early)
+    assert queue.take() == early.items
+    queue.put_all(late)
+    assert [queue.take() for _ in range(8)] == [long.items[i : i + 2] for i in range(0, 16, 2)]
+    assert queue.take() == late.items
+
+
+@pytest.mark.parametrize("windows", [100, 188, 255, 1_023])
+def test_a_short_text_goes_next_however_many_windows_of_a_longer_one_wait(request_of, windows):
+    queue = BoundedQueue(BatchLimits(max_queue_tokens=1_000_000))
+    short = request_of(10, after_s=0.05)
+    queue.put_all(request_of(*[256] * windows))
+    queue.put_all(short)
+    assert queue.take() == short.items
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 128), st.integers(1, 20), st.floats(0, 1)), min_size=1, max_size=30))
+def test_nobody_is_overtaken_by_what_came_after_its_turn(requests):
+    queue = BoundedQueue(BatchLimits(max_batch_items=1))
+    waiting = []
+    for cost, items, at in sorted(requests, key=itemgetter(2)):
+        request = Request([(None, cost)] * items, queued_at=at, deadline=1e18, future=None)
+        queue.put_all(request)
+        waiting += request.items
+    while waiting:
+        (taken,) = queue.take()
+        waiting.remove(taken)
+        assert all(taken.queued_at <= item.turn_at for item in waiting), "it came after the turn of one that still waits"
 
 
 def test_what_nobody_wants_is_dropped_on_the_way(request_of):
@@ -125,12 +169,17 @@ def test_what_nobody_wants_is_dropped_on_the_way(request_of):
     assert (queue.items, queue.tokens) == (0, 0)
 
 
-def test_discarding_gives_the_room_back_and_forgives_what_is_gone(request_of):
+def test_discarding_gives_back_the_room_of_what_still_waits_of_that_request_alone(request_of):
     queue = BoundedQueue(LIMITS)
-    request = request_of(30, 30)
-    queue.put_all(request)
-    queue.discard(request.items[:1])
-    queue.discard(request.items)
+    begun, request, other = request_of(*[5] * 6), request_of(30), request_of(5)
+    queue.put_all(begun)
+    assert queue.take() == begun.items[:4]
+    for waiting in (request, other):
+        queue.put_all(waiting)
+    for gone in (begun, request, request):
+        queue.discard(gone)
+    assert (queue.items, queue.tokens) == (1, 5)
+    assert queue.take() == other.items
     assert (queue.items, queue.tokens) == (0, 0)
 
 

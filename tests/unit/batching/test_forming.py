@@ -1,4 +1,4 @@
-"""Which items share a model call, and that nobody is overtaken for ever."""
+"""Which items share a model call."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.batching.forming import form_batch
-from server.batching.item import GIVES_WAY_S_PER_TOKEN, Request
+from server.batching.item import Request
 from server.batching.limits import BatchLimits
 
 
@@ -15,7 +15,7 @@ from server.batching.limits import BatchLimits
 def items():
     """A maker of waiting items with the given costs."""
     loop = asyncio.new_event_loop()
-    yield lambda costs: Request([(None, cost) for cost in costs], deadline=1e18, future=loop.create_future()).items
+    yield lambda costs: Request([(None, c) for c in costs], queued_at=0.0, deadline=1e18, future=loop.create_future()).items
     loop.close()
 
 
@@ -65,38 +65,9 @@ def test_an_item_over_the_token_limit_goes_alone(items):
     assert costs(form_batch(items([500, 500, 10]), limits=BatchLimits(max_batch_tokens=64), max_items=99)) == [500]
 
 
-def queued(costs, at):
-    """One request's items, as if they had come at time ``at``."""
-    request = Request([(None, cost) for cost in costs], deadline=1e18, future=None)
-    for item in request.items:
-        item.queued_at, item.turn_at = at, at + GIVES_WAY_S_PER_TOKEN * sum(costs)
-    return request.items
-
-
-def test_short_texts_go_before_the_windows_of_a_long_one_that_came_a_little_earlier():
-    long, short = queued([128] * 16, 0.0), queued([24], 0.1)
-    assert form_batch([*long, *short], limits=BatchLimits(), max_items=99) == short
-
-
-def test_a_long_text_gives_way_for_so_long_and_no_longer():
-    long, late = queued([128] * 16, 0.0), queued([24], 16 * 128 * GIVES_WAY_S_PER_TOKEN)
-    assert form_batch([*long, *late], limits=BatchLimits(max_batch_tokens=256), max_items=99) == long[:2]
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 128), st.integers(1, 20), st.floats(0, 1)), min_size=1, max_size=30))
-def test_nobody_is_overtaken_by_what_came_after_its_turn(requests):
-    waiting = sorted((item for cost, n, at in requests for item in queued([cost] * n, at)), key=lambda item: item.queued_at)
-    while waiting:
-        first = form_batch(waiting, limits=BatchLimits(), max_items=1)[0]
-        for item in waiting:
-            assert first.queued_at <= item.turn_at, "it came after the turn of one that still waits"
-        waiting.remove(first)
-
-
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 600), st.integers(1, 8))
-def test_every_batch_keeps_the_limits_and_takes_the_oldest(items, waiting, max_batch_items, max_batch_tokens, share):
+def test_every_batch_keeps_the_limits_and_takes_the_first(items, waiting, max_batch_items, max_batch_tokens, share):
     limits = BatchLimits(max_batch_items=max_batch_items, max_batch_tokens=max_batch_tokens)
     queue = items(waiting)
     while queue:

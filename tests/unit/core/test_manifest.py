@@ -99,21 +99,60 @@ def test_a_file_nobody_vouches_for_is_named(artifact):
         ({"schema": 99}, "manifest schema 99, this server reads 1"),
         ({"categories": list(reversed(CATEGORIES))}, "categories .* are not"),
         ({"categories": list(CATEGORIES[:-1])}, "categories .* are not"),
-        ({"categories": 7}, "is malformed"),
         ({"calibration": {}}, "is malformed: calibration lists"),
         ({"calibration": ABSENT}, "is malformed"),
         ({"version": ABSENT}, "is malformed"),
         ({"surprise": 1}, "is malformed"),
-        ({"files": 3}, "is malformed: files"),
         ({"precision": "int4"}, "precision 'int4' is unknown"),
-        ({"max_tokens": 4}, "max_tokens 4 is not a whole number"),
-        ({"max_tokens": True}, "max_tokens True is not a whole number"),
-        ({"max_tokens": "256"}, "max_tokens '256' is not a whole number"),
+        ({"max_tokens": 4}, "max_tokens 4 is below 8"),
+        ({"version": "one\ntwo"}, "is malformed: version is not a line of text"),
+        ({"version": "\ud800"}, "is malformed: version is not a line of text"),
+        ({"calibration": {c: {"scale": 10**400, "shift": 0} for c in CATEGORIES}}, "is malformed: int too large"),
     ],
 )
 def test_a_manifest_for_other_code_is_refused(artifact, changes, message):
     edit(artifact, **changes)
     with pytest.raises(ArtifactError, match=message):
+        load_manifest(artifact)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "kind"),
+    [
+        ("version", [5, ["a"], None, {}], "a string"),
+        ("precision", [8, ["int8"]], "a string"),
+        ("policy_hash", [None, 7], "a string"),
+        ("prompt_hash", [7, []], "a string or null"),
+        ("max_tokens", [True, 256.0, "256", None], "a whole number"),
+        ("schema", [True, "1", 1.0], "a whole number"),
+        ("categories", [7, "hate", {}], "a list"),
+        ("calibration", [7, []], "a table"),
+        ("files", [3, []], "a table"),
+        ("metrics", [0.5, None], "a table"),
+        ("provenance", ["me", []], "a table"),
+        ("reference", [None, []], "a table"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(artifact, field, values, kind):
+    for value in values:
+        edit(artifact, **{field: value})
+        with pytest.raises(ArtifactError, match=rf"manifest\.json is malformed: {field} is not {kind}$"):
+            load_manifest(artifact)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Manifest)])
+def test_no_field_may_be_just_anything(artifact, field):
+    edit(artifact, **{field: 0.5})
+    with pytest.raises(ArtifactError, match=f"is malformed: {field} is not "):
+        load_manifest(artifact)
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_a_manifest_nested_too_deep_is_refused(artifact, depth):
+    """To be read, or to be written again for its hash."""
+    text = (artifact / MANIFEST).read_text().replace('"base": "tiny"', f'"base": {"[" * depth}{"]" * depth}')
+    (artifact / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match="nested too deep"):
         load_manifest(artifact)
 
 

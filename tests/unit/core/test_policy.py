@@ -179,7 +179,12 @@ def test_a_bad_number_is_refused_by_place(tmp_path, key, line, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "holds no policy"), ("[default", "policy.toml"), ("default = 3", r"\[default\]: must be a table")],
+    [
+        ("", "holds no policy"),
+        ("[default", "policy.toml"),
+        ("default = 3", r"\[default\]: must be a table"),
+        ("default = " + 10_000 * "[" + 10_000 * "]", "policy.toml: maximum recursion depth exceeded"),
+    ],
 )
 def test_a_file_that_is_no_policy_is_refused(tmp_path, text, message):
     with pytest.raises(PolicyError, match=message):

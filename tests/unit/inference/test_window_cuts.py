@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.inference.windows import MAX_SLACK_TOKENS, cut_windows
+from server.inference.windows import MAX_SLACK_TOKENS, cut_windows, fewest_windows
 
 
 def test_what_fits_is_one_span():
@@ -27,6 +27,11 @@ def test_cuts_move_back_to_word_starts():
     assert spans == [(0, 18), (12, 30), (24, 40)]
 
 
+@pytest.mark.parametrize(("tokens", "windows"), [(0, 1), (10, 1), (11, 2), (17, 2), (18, 3), (24, 3), (25, 4)])
+def test_words_of_one_token_need_the_fewest_spans(tokens, windows):
+    assert fewest_windows(tokens, room=10, overlap=3) == len(cut_windows([1] * tokens, room=10, overlap=3)) == windows
+
+
 def test_an_overlap_as_large_as_the_room_is_refused():
     with pytest.raises(AssertionError, match="an overlap of 10 doesn't fit into a room of 10"):
         cut_windows([1] * 30, room=10, overlap=10)
@@ -40,6 +45,7 @@ def test_an_overlap_as_large_as_the_room_is_refused():
 def test_spans_cover_everything_within_the_room_and_share_the_overlap(starts, bounds):
     room, overlap = bounds
     spans = cut_windows(starts, room=room, overlap=overlap)
+    assert 1 <= fewest_windows(len(starts), room=room, overlap=overlap) <= len(spans)
     assert spans[0][0] == 0
     assert spans[-1][1] == len(starts)
     assert all(end - begin <= room for begin, end in spans)

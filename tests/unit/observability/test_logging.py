@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from server.observability.logging import JsonFormatter, describe_exception, log_fields
+from server.core.errors import ArtifactError
+from server.observability.logging import JsonFormatter, describe_exception, explain, log_fields
 
 
 @pytest.fixture
@@ -49,6 +50,11 @@ def test_only_the_first_line_of_a_message_is_kept(log):
     logger, lines = log
     logger.error("Task exception was never retrieved\nfuture: <Task exception=ValueError('user text')>")
     assert lines()[0]["event"] == "Task exception was never retrieved"
+
+
+def test_a_failure_is_explained_in_its_own_words_only_if_they_are_ours():
+    assert explain(ArtifactError("model.onnx is corrupt")) == {"reason": "model.onnx is corrupt"}
+    assert explain(KeyError("user text")) == {"error": "KeyError", "frames": []}
 
 
 def test_an_exception_that_was_never_raised_has_no_frames():
