@@ -5,7 +5,6 @@ signal ended it at once.
 """
 
 import asyncio
-import ctypes
 import gc
 import math
 import os
@@ -24,7 +23,9 @@ from fastapi import FastAPI
 from server.app import create_app, create_private_app, load_parts
 from server.core.errors import ConfigurationError
 from server.doors.protocol import guard_protocol
+from server.memory import give_back_memory
 from server.observability.logging import configure_logging
+from server.ports import try_ports
 from server.service import Service
 from server.settings import Settings, load_settings
 
@@ -116,17 +117,27 @@ def main(arguments: list[str]) -> int:
     try:
         settings = load_settings(arguments)
         configure_logging(settings.log_level)
+        try_ports(settings)
         app = create_app(settings, load_parts(settings))
     except ConfigurationError as error:
-        print(f"stillguard: {error}", file=sys.stderr)
-        return CONFIGURATION_FAULT
+        return _refuse(error)
     _allow_many_connections()
     service = app.state.service
     private = None
     if settings.admin_port is not None:
         private = PrivateServer(private_config(settings, create_private_app(service, app.state.metrics)))
-    GuardServer(uvicorn_config(settings, app), service, private).run()
+    try:
+        GuardServer(uvicorn_config(settings, app), service, private).run()
+    except SystemExit:  # uvicorn's own, when it can't start
+        if isinstance(app.state.start_error, ConfigurationError):
+            return _refuse(app.state.start_error)
+        raise
     return 0
+
+
+def _refuse(error: ConfigurationError) -> int:
+    print(f"stillguard: {error}", file=sys.stderr)
+    return CONFIGURATION_FAULT
 
 
 def _stop_loading(_number: int, _frame: FrameType | None) -> None:
@@ -136,12 +147,10 @@ def _stop_loading(_number: int, _frame: FrameType | None) -> None:
 
 def _settle_memory() -> None:
     """What is loaded by now stays, so that no collection goes through it again; requests, which reference counting frees,
-    don't set one off by being many at once; and what loading took and freed goes back to the system (16 MB), where the C
-    library can do that: glibc keeps it otherwise."""
+    don't set one off by being many at once; and what loading took and freed goes back to the system (16 MB)."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    if give_back := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        give_back(0)
+    give_back_memory()
 
 
 def _allow_many_connections() -> None:
@@ -166,7 +175,11 @@ def _config(settings: Settings, app: FastAPI, *, host: str, port: int, lifespan:
         host=host,
         port=port,
         loop="uvloop",
-        http=guard_protocol(read_timeout_s=settings.read_timeout_s, max_head_bytes=settings.max_head_bytes),
+        http=guard_protocol(
+            read_timeout_s=settings.read_timeout_s,
+            max_head_bytes=settings.max_head_bytes,
+            on_refusal=app.state.metrics.turned_away,
+        ),
         ws="none",
         lifespan=lifespan,
         log_config=None,

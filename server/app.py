@@ -25,7 +25,8 @@ from server.doors.admin import admin_router
 from server.doors.door import DoorLimits
 from server.doors.errors import on_http_exception, on_unexpected
 from server.doors.escalations import DeferredReply, escalations_router
-from server.doors.feedback import FeedbackReply, FeedbackRequest, feedback_router
+from server.doors.exchange import BodyBudget
+from server.doors.feedback import FeedbackReply, FeedbackRequest, feedback_router, field_schemas
 from server.doors.front import GuardApp
 from server.doors.health import health_router, index_router, metrics_router
 from server.doors.keys import load_keys
@@ -36,6 +37,7 @@ from server.feedback.opening import open_feedback_log
 from server.inference.classifier import Classifier
 from server.inference.device import PROVIDERS, choose_device
 from server.inference.encoder import WindowEncoder
+from server.observability.logging import explain
 from server.observability.metrics import Metrics
 from server.service import Parts, Service
 from server.settings import Settings
@@ -89,7 +91,8 @@ def load_student(settings: Settings, folder: Path) -> StudentParts:
 
 
 def create_app(settings: Settings, parts: Parts) -> FastAPI:
-    """The ASGI application. ``app.state`` holds its ``service`` and ``metrics``, for whoever runs it."""
+    """The ASGI application. ``app.state`` holds its ``service`` and ``metrics``, and ``start_error``, what kept it from
+    starting, for whoever runs it."""
     version = _version()
     metrics = Metrics(CollectorRegistry())
     metrics.describe_limits(
@@ -113,11 +116,16 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
                 feedback.start()
                 stops.push_async_callback(feedback.close)
             stops.push_async_callback(service.stop)
-            await service.start()
+            try:
+                await service.start()
+            except Exception as error:
+                app.state.start_error = error
+                logger.error("the server can't start", extra=explain(error))
+                raise
             yield
 
     app = GuardApp(title="Stillguard", version=version, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
-    app.state.service, app.state.metrics = service, metrics
+    app.state.service, app.state.metrics, app.state.start_error = service, metrics, None
     app.add_middleware(RequestId)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_unexpected)
@@ -128,15 +136,17 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         max_request_chars=settings.max_request_chars,
         request_timeout_s=settings.request_timeout_s,
     )
+    bodies = BodyBudget(settings.read_max_bytes)
     keys = None if settings.api_keys_file is None else load_keys(settings.api_keys_file)
 
     def traced(door: ASGIApp) -> ASGIApp:
         return door if tracing is None else tracing.watching(door, paths=(native.PATH, openai.PATH))
 
-    add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, keys=keys, around=traced)
+    add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, bodies=bodies, keys=keys, around=traced)
     app.include_router(escalations_router(service.cascade.find, keys=keys))
-    app.include_router(feedback_router(feedback, limits=limits, keys=keys))
+    app.include_router(feedback_router(feedback, limits=limits, bodies=bodies, keys=keys))
     app.add_schemas(DeferredReply, FeedbackRequest, FeedbackReply)
+    app.describe_fields(field_schemas(limits))
     app.include_router(index_router(version))
     app.include_router(health_router(service.missing))
     if settings.admin_port is None:
@@ -146,7 +156,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
 def create_private_app(service: Service, metrics: Metrics) -> FastAPI:
     """What the private port serves: health, metrics and administration, on the service of :func:`create_app`."""
-    app = FastAPI(title="Stillguard, private port", version=_version(), redirect_slashes=False, telemetry=_NO_TELEMETRY)
+    app = GuardApp(title="Stillguard, private port", version=_version(), redirect_slashes=False, telemetry=_NO_TELEMETRY)
+    app.state.metrics = metrics
     app.add_middleware(RequestId)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_unexpected)

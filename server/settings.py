@@ -126,6 +126,9 @@ class Settings(BaseSettings):
         5.0, description="How long the head of a request may take to come in, and the rest of a refused one, in seconds."
     )
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Largest head of a request, in bytes.")
+    read_max_bytes: Count = Field(
+        64 * 1024 * 1024, description="Most bytes of half-sent request bodies held at once; a request over it is shed."
+    )
     drain_timeout_s: Seconds = Field(10.0, description="How long a stopping server waits for admitted work, in seconds.")
     max_body_bytes: Count = Field(2 * 1024 * 1024, description="Largest request body, in bytes.")
     max_texts: Count = Field(256, description="Most texts in one request.")
@@ -294,6 +297,11 @@ def usable_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
+def knob(name: str) -> str:
+    """How messages call a setting: by its flag and its environment variable."""
+    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()})"
+
+
 def _refuse_unknown_variables(names: Iterable[str]) -> None:
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(names):
@@ -308,5 +316,4 @@ def _sentence(detail: Mapping[str, object]) -> str:
     location = detail["loc"]
     if not isinstance(location, tuple) or not location:
         return message
-    name = str(location[0]).replace("-", "_")
-    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}): {message}"
+    return f"{knob(str(location[0]).replace('-', '_'))}: {message}"

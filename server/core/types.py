@@ -37,6 +37,9 @@ ErrorCode = Literal[
 """What ``code`` can be in an error's envelope: those of :class:`server.core.errors.RequestError`'s tree, and
 ``internal_error`` for what nobody foresaw."""
 
+TurnedAwayStatus = Literal[400, 404, 405, 408, 431]
+"""How HTTP itself refuses what comes to no route: no HTTP, no such path or method, a head too slow or too large."""
+
 CHARS_PER_TOKEN = 4
 """Of English, about: to tell what a text will cost before it is read."""
 

@@ -9,21 +9,36 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from server.core.errors import ConfigurationError, InvalidRequest, ReloadInProgress, RequestError, StillguardError
+from server.core.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    ReloadInProgress,
+    RequestError,
+    ShuttingDown,
+    StillguardError,
+    TextTooLarge,
+)
 from server.core.taxonomy import Category
 from server.core.types import ArtifactId
-from server.doors.errors import ErrorBody, ErrorReply, error_envelope, reply_for
-from server.doors.exchange import ClientGone, read_body
+from server.doors.errors import ErrorBody, ErrorReply, error_response, openapi_responses
+from server.doors.exchange import BodyBudget, ClientGone, read_body
+from server.doors.front import reference
 
 MAX_BODY_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
 
 _ERRORS = {
-    400: {"description": "`invalid_request`: the body isn't a JSON object of these fields."},
-    409: {"description": "`reload_in_progress`: another reload is under way; this one did nothing."},
-    422: {"description": "`reload_failed`: the message says why; what served goes on serving."},
-    503: {"description": "`shutting_down`: the server is starting or stopping."},
-}
+    409: {
+        "description": "`reload_in_progress`: another reload is under way; this one did nothing.",
+        "content": {"application/json": {"schema": reference(ErrorReply)}},
+    },
+    422: {
+        "description": "`reload_failed`: the message says why; what served goes on serving.",
+        "content": {"application/json": {"schema": reference(ErrorReply)}},
+    },
+} | openapi_responses(reference(ErrorReply), (InvalidRequest, TextTooLarge, QueueFull, ShuttingDown, DeadlineExceeded))
 
 
 class ReloadRequest(BaseModel):
@@ -80,6 +95,7 @@ def admin_router(
     """``reload`` is :meth:`server.service.Service.reload`, ``load_shadow`` :meth:`server.shadow.ShadowStudent.load`, and
     ``drift`` gives the window's histograms as JSON."""
     router = APIRouter()
+    bodies = BodyBudget(16 * MAX_BODY_BYTES)
     body = {"required": False, "content": {"application/json": {"schema": ReloadRequest.model_json_schema()}}}
 
     @router.post(
@@ -92,14 +108,16 @@ def admin_router(
     async def reload_now(request: Request) -> Response:
         request_id = request.state.request_id
         try:
-            body = await read_body(request.receive, announced=None, max_bytes=MAX_BODY_BYTES, timeout_s=READ_TIMEOUT_S)
+            body = await read_body(
+                request.receive, announced=None, max_bytes=MAX_BODY_BYTES, timeout_s=READ_TIMEOUT_S, budget=bodies
+            )
             wanted = _read(body)
             if wanted.is_about_shadow:
                 reply = ReloadReply(shadow=_now(await load_shadow(_path(wanted.shadow))))
             else:
                 reply = ReloadReply(artifact=_now(await reload(_path(wanted.artifact))))
         except RequestError as error:
-            return _envelope(reply_for(error).status, error_envelope(error, request_id))
+            return error_response(error, request_id)
         except ReloadInProgress as error:
             return _refusal(409, "reload_in_progress", error, request_id)
         except ConfigurationError as error:
@@ -132,8 +150,5 @@ def _read(body: bytes) -> ReloadRequest:
 
 
 def _refusal(status: int, code: str, error: StillguardError, request_id: str) -> Response:
-    return _envelope(status, ErrorReply(ErrorBody(str(error), "invalid_request_error", code, None), request_id))
-
-
-def _envelope(status: int, reply: ErrorReply) -> Response:
+    reply = ErrorReply(ErrorBody(str(error), "invalid_request_error", code, None), request_id)
     return Response(msgspec.json.encode(reply), status, media_type="application/json")

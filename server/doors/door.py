@@ -14,7 +14,15 @@ from starlette.types import Receive, Scope, Send
 from server.core.errors import InvalidRequest, RequestError, TextTooLarge
 from server.core.types import CheckAnswer, Outcome, Text
 from server.doors.errors import ErrorReply, error_envelope, error_headers, reply_for, unexpected_envelope
-from server.doors.exchange import REQUEST_ID_HEADER, ClientGone, DisconnectWatch, read_body, request_id_for, send_json
+from server.doors.exchange import (
+    REQUEST_ID_HEADER,
+    BodyBudget,
+    ClientGone,
+    DisconnectWatch,
+    read_body,
+    request_id_for,
+    send_json,
+)
 from server.doors.keys import KeyRing
 from server.doors.wire import BodyReader
 from server.observability.logging import describe_exception
@@ -83,13 +91,23 @@ class Dialect(Protocol):
 class Door:
     """Serves one dialect, as an ASGI application for one path. The one place that counts how a request ended."""
 
-    def __init__(self, dialect: Dialect, *, check: Check, metrics: Metrics, limits: DoorLimits, keys: KeyRing | None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        check: Check,
+        metrics: Metrics,
+        limits: DoorLimits,
+        bodies: BodyBudget,
+        keys: KeyRing | None,
+    ) -> None:
         """``keys`` None lets everybody in."""
         self._dialect = dialect
         self._body = BodyReader(dialect.form, hints=dialect.hints)
         self._check = check
         self._metrics = metrics
         self._limits = limits
+        self._bodies = bodies
         self._keys = keys
         self._encode = msgspec.json.Encoder().encode
 
@@ -136,8 +154,10 @@ class Door:
             announced=headers.get(b"content-length"),
             max_bytes=limits.max_body_bytes,
             timeout_s=deadline - time.monotonic(),
+            budget=self._bodies,
         )
-        asked = self._dialect.read(self._body.read(body, headers.get(b"content-type")), headers)
+        asked = self._dialect.read(self._body.read(body, headers), headers)
+        del body  # the texts may wait for long, and don't need it
         with DisconnectWatch(receive):
             try:
                 left_s = deadline - time.monotonic()

@@ -8,8 +8,10 @@ An unknown policy is 400, not 404: the route exists, the field is wrong. Message
 A route whose format has names or a shape of its own for errors gives them in its dialect.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -141,8 +143,9 @@ def error_response(error: RequestError, request_id: str) -> Response:
 
 
 async def on_http_exception(request: Request, error: HTTPException) -> Response:
-    """The router's own refusals: no such route, or not with this method."""
+    """The router's own refusals: no such route, or not with this method. Counted by ``app.state.metrics``."""
     status = HTTPStatus(error.status_code)
+    request.app.state.metrics.turned_away(status)
     content = msgspec.json.encode(status_envelope(status, request.state.request_id))
     return Response(content, status, error.headers, "application/json")
 
@@ -153,13 +156,25 @@ async def on_unexpected(request: Request, _error: Exception) -> Response:
     return Response(content, 500, media_type="application/json")
 
 
-def openapi_responses(schema: dict[str, Any]) -> dict[str, Any]:
-    """The table as OpenAPI reads it, each body of the form of ``schema``."""
-    responses: dict[str, Any] = {}
-    for error, reply in ERROR_TABLE.items():
-        meaning = f"`{error.code}`: {reply.meaning}"
-        known = responses.setdefault(
-            str(reply.status), {"description": "", "content": {"application/json": {"schema": schema}}}
-        )
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": {"type": "integer"}}}
+_WWW_AUTHENTICATE = {"WWW-Authenticate": {"description": "How to say who one is.", "schema": {"type": "string"}}}
+
+
+def openapi_responses(
+    schema: Mapping[str, Any], errors: Iterable[type[RequestError]], *, codes: Mapping[str, str] = MappingProxyType({})
+) -> dict[int | str, dict[str, Any]]:
+    """Those rows of the table as OpenAPI reads them, each body of the form of ``schema``; ``codes`` has those of our codes
+    that the route calls otherwise."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        reply = ERROR_TABLE[error]
+        known = responses.setdefault(reply.status, {"description": "", "content": {"application/json": {"schema": schema}}})
+        meaning = f"`{codes.get(error.code, error.code)}`: {reply.meaning}"
         known["description"] = "; ".join(filter(None, [known["description"], meaning]))
+        if issubclass(error, QueueFull | RateLimited):
+            known["headers"] = _RETRY_AFTER
+        elif issubclass(error, Unauthorized):
+            known["headers"] = _WWW_AUTHENTICATE
+    if 500 in responses:
+        responses[500]["description"] += "; `internal_error`: nobody foresaw this"
     return responses

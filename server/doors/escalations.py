@@ -1,16 +1,16 @@
 """``GET /v1/escalations/{id}``: what became of an escalation that a reply called ``pending``."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from starlette.exceptions import HTTPException
 
 from server.core.errors import RequestError
 from server.core.types import EscalationOutcome
 from server.deferred import Deferred
-from server.doors.errors import ErrorReply, error_response
+from server.doors.errors import ErrorReply, RateLimited, Unauthorized, error_response, openapi_responses, status_envelope
 from server.doors.front import reference
 from server.doors.keys import KeyRing
 from server.doors.native import ResultReply, write_result
@@ -28,22 +28,25 @@ def escalations_router(find: Callable[[str], Deferred | None], *, keys: KeyRing 
     """``find`` knows what is pending and what is kept; ``keys`` None lets everybody ask."""
     router = APIRouter()
     answered = {"description": "It is pending, or has ended.", "content": _json(reference(DeferredReply))}
-    unknown = {"description": "No escalation has that id, or no longer.", "content": _json(reference(ErrorReply))}
+    unknown = {"description": "`not_found`: no escalation has that id, or no longer.", "content": _json(reference(ErrorReply))}
+    wanted = {"name": "escalation_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
     @router.get(
         "/v1/escalations/{escalation_id}",
         summary="What became of a pending escalation",
-        responses={200: answered, 404: unknown},
+        responses={200: answered, 404: unknown} | openapi_responses(reference(ErrorReply), (Unauthorized, RateLimited)),
+        openapi_extra={"parameters": [wanted]} | ({} if keys is None else {"security": [{"key": []}]}),
     )
-    async def escalation(request: Request, escalation_id: str) -> Response:
+    async def escalation(request: Request) -> Response:
         if keys is not None:
             try:
                 keys.admit(dict(request.scope["headers"]))
             except RequestError as error:
                 return error_response(error, request.state.request_id)
-        deferred = find(escalation_id)
+        deferred = find(request.path_params["escalation_id"])
         if deferred is None:
-            raise HTTPException(404)
+            refusal = status_envelope(HTTPStatus.NOT_FOUND, request.state.request_id)
+            return Response(msgspec.json.encode(refusal), 404, media_type="application/json")
         result = deferred.result
         outcome = "pending" if result is None else result.escalation.outcome
         reply = DeferredReply(deferred.id, outcome, None if result is None else write_result(result))

@@ -10,14 +10,23 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Meta, Struct
 
-from server.core.errors import InvalidRequest, RequestError
+from server.core.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestError, TextTooLarge
 from server.core.feedback import Correction
 from server.core.taxonomy import CATEGORIES, Category
 from server.core.types import Text
 from server.doors.door import DoorLimits, check_texts
-from server.doors.errors import ErrorBody, ErrorReply, error_response
-from server.doors.exchange import ClientGone, read_body
-from server.doors.front import reference
+from server.doors.errors import (
+    ErrorBody,
+    ErrorReply,
+    MalformedBody,
+    RateLimited,
+    Unauthorized,
+    UnsupportedMediaType,
+    error_response,
+    openapi_responses,
+)
+from server.doors.exchange import BodyBudget, ClientGone, read_body
+from server.doors.front import reference, request_body
 from server.doors.keys import KeyRing
 from server.doors.wire import BodyReader
 
@@ -69,7 +78,14 @@ class Corrections(Protocol):
     ) -> bool: ...
 
 
-def feedback_router(corrections: Corrections | None, *, limits: DoorLimits, keys: KeyRing | None) -> APIRouter:
+def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
+    """The bound that the text is held to, for OpenAPI."""
+    return {"FeedbackRequest": {"text": {"maxLength": limits.max_text_chars}}}
+
+
+def feedback_router(
+    corrections: Corrections | None, *, limits: DoorLimits, bodies: BodyBudget, keys: KeyRing | None
+) -> APIRouter:
     """``corrections`` None: the log is off, and the route says so; ``keys`` None lets everybody correct."""
     router = APIRouter()
     body_reader = BodyReader(FeedbackRequest, hints=_HINTS)
@@ -84,8 +100,9 @@ def feedback_router(corrections: Corrections | None, *, limits: DoorLimits, keys
             announced=headers.get(b"content-length"),
             max_bytes=limits.max_body_bytes,
             timeout_s=limits.request_timeout_s,
+            budget=bodies,
         )
-        asked = body_reader.read(body, headers.get(b"content-type"))
+        asked = body_reader.read(body, headers)
         labels = {category: given for category in CATEGORIES if (given := getattr(asked.labels, category, None)) is not None}
         if asked.verdict is None and not labels:
             raise InvalidRequest("a correction needs a verdict or labels", param="verdict")
@@ -103,7 +120,13 @@ def feedback_router(corrections: Corrections | None, *, limits: DoorLimits, keys
             return _refusal(404, "not_found", "no verdict of this id and index is remembered here", request)
         return _reply(202, FeedbackReply(asked.id, asked.index))
 
-    @router.post(PATH, summary="Correct a verdict", responses=_RESPONSES, openapi_extra=_documented(needs_key=keys is not None))
+    @router.post(
+        PATH,
+        summary="Correct a verdict",
+        status_code=202,
+        responses=_RESPONSES,
+        openapi_extra=_documented(limits, needs_key=keys is not None),
+    )
     async def feedback(request: Request) -> Response:
         try:
             return await take(request)
@@ -132,28 +155,21 @@ def _reply(status: int, body: Struct) -> Response:
     return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
-def _documented(*, needs_key: bool) -> dict[str, Any]:
-    body = {"required": True, "content": _json(FeedbackRequest)}
-    return {"requestBody": body} | ({"security": [{"key": []}]} if needs_key else {})
+def _documented(limits: DoorLimits, *, needs_key: bool) -> dict[str, Any]:
+    body = {"requestBody": request_body(FeedbackRequest, max_bytes=limits.max_body_bytes)}
+    return body | ({"security": [{"key": []}]} if needs_key else {})
 
 
 def _json(form: type[Struct]) -> dict[str, Any]:
     return {"application/json": {"schema": reference(form)}}
 
 
+_ERRORS = (
+    *(InvalidRequest, MalformedBody, Unauthorized, TextTooLarge, UnsupportedMediaType),
+    *(RateLimited, QueueFull, DeadlineExceeded),
+)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The correction is on its way to the log.", "content": _json(FeedbackReply)}
-} | {
-    status: {"description": description, "content": _json(ErrorReply)}
-    for status, description in (
-        (400, "A field is missing, misspelt or of the wrong kind, or holds text where the server keeps none."),
-        (401, "The API key is missing or not known."),
-        (404, "No verdict of this id and index is remembered by this server, or no longer."),
-        (409, "This server keeps no feedback log."),
-        (413, "The text or the body is over a bound."),
-        (415, "The content type isn't JSON."),
-        (429, "The key is over its rate; try again after Retry-After seconds."),
-        (503, "The log can't take it now; try again after Retry-After seconds."),
-        (504, "The deadline passed before the body was there."),
-    )
-}
+    202: {"description": "The correction is on its way to the log.", "content": _json(FeedbackReply)},
+    404: {"description": "`not_found`: no verdict of this id and index is remembered here.", "content": _json(ErrorReply)},
+    409: {"description": "`feedback_off`: this server keeps no feedback log.", "content": _json(ErrorReply)},
+} | openapi_responses(reference(ErrorReply), _ERRORS)

@@ -1,6 +1,6 @@
 """The application: FastAPI, with the doors in front of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.doors.errors import ErrorReply, openapi_responses
+from server.doors.errors import ERROR_TABLE, ErrorReply, openapi_responses
 
 _SCHEMAS = "#/components/schemas/{name}"
+_REQUEST_ID = {"X-Request-Id": {"description": "The request's id: its own, or one made here.", "schema": {"type": "string"}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +20,16 @@ class Documented:
     """How a door looks in OpenAPI.
 
     Attributes:
-        field_schemas: for fields of the request whose types don't say all that the door holds them to.
         parameters: the headers that it heeds.
+        error_codes: those of our codes that it calls otherwise.
     """
 
     summary: str
     request: type[msgspec.Struct]
     reply: type[msgspec.Struct]
-    field_schemas: Mapping[str, Any]
     parameters: Sequence[dict[str, Any]]
+    error_codes: Mapping[str, str]
+    max_body_bytes: int
     needs_key: bool
 
 
@@ -42,6 +44,7 @@ class GuardApp(FastAPI):
         self._doors: dict[str, ASGIApp] = {}
         self._documented: dict[str, Documented] = {}
         self._schemas: list[type[msgspec.Struct]] = [ErrorReply]
+        self._fields: dict[str, Mapping[str, Any]] = {}
 
     def open_door(self, path: str, door: ASGIApp, documented: Documented) -> None:
         self._doors[path] = door
@@ -51,6 +54,10 @@ class GuardApp(FastAPI):
     def add_schemas(self, *forms: type[msgspec.Struct]) -> None:
         """Let OpenAPI describe these too, for routes of FastAPI's that refer to them."""
         self._schemas.extend(forms)
+
+    def describe_fields(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        """By schema and field, what OpenAPI adds of what the types don't say and the server holds bodies to."""
+        self._fields.update(fields)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -68,7 +75,11 @@ class GuardApp(FastAPI):
             _, components = msgspec.json.schema_components([*forms, *self._schemas], ref_template=_SCHEMAS)
             for path, documented in self._documented.items():
                 schema["paths"][path] = {"post": _operation(documented)}
-                components[documented.request.__name__]["properties"].update(documented.field_schemas)
+            for name, fields in self._fields.items():
+                for field, more in fields.items():
+                    components[name]["properties"][field] |= more
+            for response in _responses(schema):
+                response["headers"] = response.get("headers", {}) | _REQUEST_ID
             known = schema.setdefault("components", {})
             known["schemas"] = known.get("schemas", {}) | components
             if any(documented.needs_key for documented in self._documented.values()):
@@ -81,14 +92,30 @@ def reference(form: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _SCHEMAS.format(name=form.__name__)}
 
 
+def request_body(form: type[msgspec.Struct], *, max_bytes: int) -> dict[str, Any]:
+    """How OpenAPI describes the body of a request."""
+    description = f"JSON in UTF-8, not compressed, of at most {max_bytes} bytes."
+    return {"required": True, "description": description, "content": {"application/json": {"schema": reference(form)}}}
+
+
+def _responses(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in schema["paths"].values():
+        for operation in path.values():
+            yield from operation["responses"].values()
+
+
 def _operation(documented: Documented) -> dict[str, Any]:
-    body = {"required": True, "content": {"application/json": {"schema": reference(documented.request)}}}
+    body = request_body(documented.request, max_bytes=documented.max_body_bytes)
     reply = {"application/json": {"schema": reference(documented.reply)}}
     answered = {"description": "Every text has a result.", "content": reply}
     operation = {
         "summary": documented.summary,
         "parameters": list(documented.parameters),
         "requestBody": body,
-        "responses": {"200": answered} | openapi_responses(reference(ErrorReply)),
+        "responses": {"200": answered}
+        | {
+            str(status): response
+            for status, response in openapi_responses(reference(ErrorReply), ERROR_TABLE, codes=documented.error_codes).items()
+        },
     }
     return operation | ({"security": [{"key": []}]} if documented.needs_key else {})

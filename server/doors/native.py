@@ -1,7 +1,7 @@
 """``POST /v1/check``: Stillguard's own format, with everything that is known about a verdict."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -81,6 +81,19 @@ class CheckReply(Struct):
     policy: PolicyReply
     results: list[ResultReply]
     timings: TimingsReply
+
+
+def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
+    """The bounds that :meth:`NativeDialect.read` holds a request to, for OpenAPI."""
+    return {
+        "CheckRequest": {
+            "texts": {
+                "maxItems": limits.max_texts,
+                "description": f"Of at most {limits.max_request_chars} characters in all.",
+            }
+        },
+        "TextToCheck": {"text": {"maxLength": limits.max_text_chars}},
+    }
 
 
 class NativeDialect:

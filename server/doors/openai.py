@@ -58,23 +58,26 @@ _ERROR_NAMES = {
 }
 """Our code → OpenAI's type and code."""
 
+ERROR_CODES = {ours: theirs for ours, (_, theirs) in _ERROR_NAMES.items()}
+
 
 class InputPart(Struct):
     type: Annotated[Literal["text"], Meta(description="Images are refused.")]
     text: Annotated[str, Meta(min_length=1)]
 
 
-FIELD_SCHEMAS: dict[str, Any] = {
-    "input": {
-        "description": "A list of parts is one item; a list of strings is one item each.",
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
-            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/InputPart"}},
-        ],
-    }
-}
-"""What the request's types can't say and :meth:`OpenAIDialect.read` holds: no list mixes strings and parts."""
+def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
+    """What the request's types don't say and :meth:`OpenAIDialect.read` holds it to, for OpenAPI: bounds, and that no list
+    mixes strings and parts."""
+    string = {"type": "string", "minLength": 1, "maxLength": limits.max_text_chars}
+    some = {"type": "array", "minItems": 1, "maxItems": limits.max_texts}
+    parts = some | {"items": {"$ref": "#/components/schemas/InputPart"}}
+    described = (
+        f"A list of parts is one item; a list of strings is one item each. Of at most {limits.max_text_chars} characters an "
+        f"item, and {limits.max_request_chars} characters in all."
+    )
+    return {"ModerationRequest": {"input": {"description": described, "anyOf": [string, some | {"items": string}, parts]}}}
+
 
 Item = Annotated[str, Meta(min_length=1)] | InputPart
 

@@ -6,6 +6,8 @@ request came, and takes any bytes, even empty lines, for a sign of life. Here:
 - a head is complete within ``read_timeout_s`` of its first byte, or the answer is 408;
 - a head is at most ``max_head_bytes`` long, or the answer is 431;
 - a connection without a request, new or used, is closed after uvicorn's own keep-alive time, whatever trickles in;
+- what can't be read costs no answer that is owed on its connection: what was asked before is answered first;
+- a client that asks and closes its own side at once is answered, within :data:`HALF_CLOSED_S`;
 - an offer to upgrade (Java's client makes one on every request, to HTTP/2) is declined by reading on; uvicorn's parser takes
   what follows the head for another protocol, and the body is lost;
 - what is left of a body whose request is already answered has ``read_timeout_s`` to come in, and then is hung up on;
@@ -24,49 +26,24 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from server.core.types import TurnedAwayStatus
 from server.doors.errors import status_envelope
 from server.doors.exchange import REQUEST_ID_HEADER, request_id_for
+from server.doors.one_write import OneWrite
+
+HALF_CLOSED_S = 0.25
+"""How long work goes on for a client that sends no more: it has closed its own side and listens, or it is gone, and that
+looks the same. Most answers are there by then."""
 
 _LINE_BYTES = 4
 """What a header line holds beside its name and value."""
 
 
-def guard_protocol(*, read_timeout_s: float, max_head_bytes: int) -> Callable[..., asyncio.Protocol]:
-    """What ``uvicorn.Config(http=…)`` takes."""
-    return partial(GuardProtocol, read_timeout_s=read_timeout_s, max_head_bytes=max_head_bytes)
-
-
-class OneWrite:
-    """A transport on which an answer's head, the only write that ends in an empty line, goes out with what follows it, or at
-    :meth:`flush`: an answer to HEAD has nothing to follow."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.is_closing = transport.is_closing
-        self.get_extra_info = transport.get_extra_info
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        if (
-            not self._head
-            and data.endswith(b"\r\n\r\n")
-            and data.startswith(b"HTTP/1.1 ")
-            and not data.startswith(b"HTTP/1.1 100")
-        ):
-            self._head = data
-        else:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-
-    def flush(self) -> None:
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
+def guard_protocol(
+    *, read_timeout_s: float, max_head_bytes: int, on_refusal: Callable[[TurnedAwayStatus], None]
+) -> Callable[..., asyncio.Protocol]:
+    """What ``uvicorn.Config(http=…)`` takes. ``on_refusal`` is told the status of each refusal that is sent."""
+    return partial(GuardProtocol, read_timeout_s=read_timeout_s, max_head_bytes=max_head_bytes, on_refusal=on_refusal)
 
 
 class _HeadTooLarge(Exception):
@@ -76,8 +53,16 @@ class _HeadTooLarge(Exception):
 class GuardProtocol(HttpToolsProtocol):
     """One connection. At most one timer is armed at any time: uvicorn's for silence, or ours for slowness."""
 
-    def __init__(self, *args: Any, read_timeout_s: float, max_head_bytes: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        read_timeout_s: float,
+        max_head_bytes: int,
+        on_refusal: Callable[[TurnedAwayStatus], None],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._on_refusal = on_refusal
         self._read_timeout_s = read_timeout_s
         self._max_head_bytes = max_head_bytes
         self._in_head = False
@@ -85,6 +70,12 @@ class GuardProtocol(HttpToolsProtocol):
         self._begun_in_this_data = False
         self._head_bytes = 0
         self._read_timer: asyncio.TimerHandle | None = None
+        self._owed = 0
+        """Requests without a whole answer, of which all but the newest are here whole."""
+        self._is_ending = False
+        """Nothing more is read; the connection ends when nothing is owed any more."""
+        self._refusal: HTTPStatus | None = None
+        """With which words it then ends."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(OneWrite(transport))
@@ -96,7 +87,9 @@ class GuardProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
+        if self._is_ending:
+            return
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
@@ -109,19 +102,28 @@ class GuardProtocol(HttpToolsProtocol):
         if self._in_head:
             self._hold_head()
 
+    def eof_received(self) -> bool:
+        """Keeps the connection open for what is owed."""
+        if not self._is_ending:
+            self._end_when_answered(None)
+        if self._is_ending:
+            self._read_timer = self.loop.call_later(HALF_CLOSED_S, self.transport.close)
+        return self._is_ending
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._in_head = self._begun_in_this_data = True
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._in_body = False, True
+        self._in_head = False
         if self._head_bytes > self._max_head_bytes and self._parsed_head_bytes() > self._max_head_bytes:
             raise _HeadTooLarge
-        self._head_bytes = 0
         self._stop_read_timer()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            self._in_body = True
+            self._owed += 1
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -133,6 +135,11 @@ class GuardProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.transport.flush()
         super().on_response_complete()
+        self._owed -= 1
+        if self._is_ending:
+            if not self._owed:
+                self._hang_up(self._refusal)
+            return
         if self._in_head or self._in_body:
             self._unset_keepalive_if_required()
         if self._in_body and not self.transport.is_closing():
@@ -172,20 +179,37 @@ class GuardProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer what can't become a request, unless an earlier one's answer is still owed; then hang up."""
+        """Answer what can't become a request, after all that is owed; then hang up."""
+        self._end_when_answered(status)
+        if not self._is_ending:
+            is_half_answered = bool(self._owed) and self.cycle.response_started
+            self._hang_up(None if is_half_answered else status)
+
+    def _end_when_answered(self, refusal: HTTPStatus | None) -> None:
+        """Read no more, if an answer is owed to a request that is here whole. One that is not never will be."""
         self._stop_read_timer()
+        whole = self._owed
+        if self._in_body and not self.cycle.response_complete:
+            whole -= 1
+            if whole:  # so it waits its turn, as the last
+                self.pipeline.popleft()
+                self._owed = whole
+        if whole:
+            self._is_ending, self._refusal = True, refusal
+
+    def _hang_up(self, refusal: HTTPStatus | None) -> None:
         if self.transport.is_closing():
             return
-        is_owed = self.cycle is not None and not self.cycle.response_complete
-        if not (is_owed and (self._in_head or self.pipeline or self.cycle.response_started)):
+        if refusal is not None:
             request_id = request_id_for(None)
-            content = msgspec.json.encode(status_envelope(status, request_id))
+            content = msgspec.json.encode(status_envelope(refusal, request_id))
             head = [
-                STATUS_LINE[status],
+                STATUS_LINE[refusal],
                 b"content-type: application/json\r\ncontent-length: %d\r\n" % len(content),
                 b"%b: %b\r\nconnection: close\r\n\r\n" % (REQUEST_ID_HEADER, request_id.encode("ascii")),
             ]
             self.transport.write(b"".join(head) + content)
+            self._on_refusal(refusal)
         self.transport.close()
 
     def _stop_read_timer(self) -> None:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from server.doors import native, openai
 from server.doors.door import TIMEOUT_HEADER, Check, Dialect, Door, DoorLimits
+from server.doors.exchange import BodyBudget
 from server.doors.front import Documented, GuardApp
 from server.doors.keys import KeyRing
 from server.observability.metrics import Metrics
@@ -18,6 +19,7 @@ def add_doors(
     check: Check,
     metrics: Metrics,
     limits: DoorLimits,
+    bodies: BodyBudget,
     keys: KeyRing | None,
     around: Callable[[ASGIApp], ASGIApp],
 ) -> None:
@@ -30,28 +32,24 @@ def add_doors(
     request_id = _header("X-Request-Id", "The request's id, to be echoed; left out or unusable, the server makes one.")
     policy = _header(openai.POLICY_HEADER, "Id of the policy; left out, the server's default.")
 
-    def open_door(dialect: Dialect, path: str, summary: str, reply: type, *parameters: dict[str, Any], **fields: Any) -> None:
-        door = Door(dialect, check=check, metrics=metrics, limits=limits, keys=keys)
+    def open_door(dialect: Dialect, path: str, summary: str, reply: type, *parameters: dict[str, Any], **codes: str) -> None:
+        door = Door(dialect, check=check, metrics=metrics, limits=limits, bodies=bodies, keys=keys)
         documented = Documented(
             summary=summary,
             request=dialect.form,
             reply=reply,
-            field_schemas=fields,
             parameters=[timeout, request_id, *parameters],
+            error_codes=codes,
+            max_body_bytes=limits.max_body_bytes,
             needs_key=keys is not None,
         )
         app.open_door(path, around(door), documented)
 
     open_door(native.NativeDialect(limits), native.PATH, "Check texts", native.CheckReply)
     dialect = openai.OpenAIDialect(limits)
-    open_door(
-        dialect,
-        openai.PATH,
-        "Check texts in OpenAI's moderation format",
-        openai.ModerationReply,
-        policy,
-        **openai.FIELD_SCHEMAS,
-    )
+    summary = "Check texts in OpenAI's moderation format"
+    open_door(dialect, openai.PATH, summary, openai.ModerationReply, policy, **openai.ERROR_CODES)
+    app.describe_fields(native.field_schemas(limits) | openai.field_schemas(limits))
 
 
 def _header(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:

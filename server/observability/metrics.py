@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 
 from server.batching.observer import DropReason, LossReason
 from server.core.taxonomy import CATEGORIES
-from server.core.types import ArtifactId, CheckAnswer, DecidedBy, ErrorCode, Outcome, Verdict
+from server.core.types import ArtifactId, CheckAnswer, DecidedBy, ErrorCode, Outcome, TurnedAwayStatus, Verdict
 from server.observability.cascade_metrics import CascadeMetrics
 from server.observability.drift_metrics import DriftMetrics
 from server.observability.feedback_metrics import FeedbackMetrics
@@ -67,12 +67,19 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+        turned_away = Counter(
+            "stillguard_turned_away",
+            "What came to no route, by the status replied: no HTTP, no such path or method, a head too slow or too large.",
+            ["status"],
+            registry=registry,
+        )
         verdicts = Counter("stillguard_verdicts", "Texts by verdict.", ["verdict", "decided_by"], registry=registry)
         flagged = Counter("stillguard_flagged", "Texts by violated category.", ["category", "decided_by"], registry=registry)
         self._requests = {
             (route, outcome): requests.labels(route, outcome) for route in get_args(Route) for outcome in get_args(Outcome)
         }
         self._errors = {code: errors.labels(code) for code in get_args(ErrorCode)}
+        self._turned_away = {status: turned_away.labels(status) for status in get_args(TurnedAwayStatus)}
         self._stages = {stage: stage_seconds.labels(stage) for stage in get_args(Stage)}
         self._verdicts = {
             (verdict, by): verdicts.labels(verdict, by) for verdict in get_args(Verdict) for by in get_args(DecidedBy)
@@ -190,6 +197,9 @@ class Metrics:
     def refused(self, code: ErrorCode) -> None:
         """A request was answered with an error's envelope."""
         self._errors[code].inc()
+
+    def turned_away(self, status: TurnedAwayStatus) -> None:
+        self._turned_away[status].inc()
 
     def answer_done(self, answer: CheckAnswer) -> None:
         """Count one answered request's stages, and the verdicts, categories and escalations of its texts."""

@@ -51,7 +51,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Va
 def is_read(path: str, body: Any) -> bool:
     dialect = DIALECTS[path]
     try:
-        dialect.read(BodyReader(dialect.form, hints=dialect.hints).read(json.dumps(body).encode(), None), {})
+        dialect.read(BodyReader(dialect.form, hints=dialect.hints).read(json.dumps(body).encode(), {}), {})
     except TextTooLarge:
         raise
     except InvalidRequest:

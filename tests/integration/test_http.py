@@ -139,6 +139,57 @@ async def test_what_is_not_http_is_answered_400_in_the_same_envelope(open_server
     assert await wire.is_closed()
 
 
+@pytest.mark.parametrize("chunk", [1_000_000, 50])
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"garbage\r\n\r\n", 400),
+        (HEAD + b"X-Huge: many\r\n" * 300 + b"\r\n", 431),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n", 400),
+        (HEAD + b"X-Never-Ending: ", 408),
+        (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", 400),
+    ],
+)
+async def test_what_was_asked_before_is_answered_before_the_refusal(open_server, rest, status, chunk):
+    wire = await (await open_server(max_head_bytes=2_000, read_timeout_s=0.2))()
+    data = post() + post() + rest
+    for begin in range(0, len(data), chunk):
+        await wire.send(data[begin : begin + chunk])
+    for _ in range(2):
+        answered, _, body = await wire.reply()
+        assert (answered, json.loads(body)["results"][0]["verdict"]) == (200, "block")
+    refused, headers, _ = await wire.reply()
+    assert (refused, headers["connection"]) == (status, "close")
+    assert await wire.is_closed()
+
+
+@pytest.mark.parametrize("rest", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"])
+async def test_a_client_that_closes_its_own_side_hears_what_it_asked(open_server, rest):
+    wire = await (await open_server(request_timeout_s=30))()
+    await wire.send(post() + post() + rest)
+    wire.writer.write_eof()
+    for _ in range(2):
+        status, _, body = await wire.reply()
+        assert (status, json.loads(body)["results"][0]["verdict"]) == (200, "block")
+    assert await wire.is_closed()
+
+
+@pytest.mark.parametrize("rest", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"])
+async def test_one_that_closes_its_own_side_having_asked_nothing_whole_is_hung_up_on(open_server, rest):
+    wire = await (await open_server(request_timeout_s=30, read_timeout_s=30))()
+    await wire.send(rest)
+    wire.writer.write_eof()
+    assert await wire.is_closed()
+
+
+async def test_garbage_and_then_the_end_is_still_answered_and_refused(open_server):
+    wire = await (await open_server())()
+    await wire.send(post() + b"garbage\r\n\r\n")
+    wire.writer.write_eof()
+    assert [(await wire.reply())[0] for _ in range(2)] == [200, 400]
+    assert await wire.is_closed()
+
+
 async def test_pipelined_requests_are_answered_in_order(open_server):
     wire = await (await open_server())()
     texts = ["hate", "plain", "sexual", "plain", "violence"]
@@ -197,9 +248,41 @@ async def test_an_answer_without_a_body_comes_too_and_the_connection_lives_on(op
     await wire.send(b"HEAD /livez HTTP/1.1\r\nHost: guard\r\n\r\n")
     async with asyncio.timeout(60):
         head = await wire.reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 405 ")
+    assert head.startswith(b"HTTP/1.1 200 ")
     await wire.send(post())
     assert (await wire.reply())[0] == 200
+
+
+async def test_a_probe_may_ask_for_the_head_alone(open_server):
+    wire = await (await open_server())()
+    for path in (b"/livez", b"/readyz"):
+        for method in (b"GET", b"HEAD"):
+            await wire.send(method + b" " + path + b" HTTP/1.1\r\nHost: guard\r\n\r\n")
+        status, expected, _ = await wire.reply()
+        async with asyncio.timeout(60):
+            head = (await wire.reader.readuntil(b"\r\n\r\n")).decode()
+        assert status == 200
+        assert head.startswith("HTTP/1.1 200 ")
+        assert f"content-length: {expected['content-length']}\r\n" in head
+
+
+async def test_what_comes_to_no_route_is_counted_by_its_status(open_server):
+    connect = await open_server(read_timeout_s=0.05, max_head_bytes=2_000)
+    get = b"GET /nope HTTP/1.1\r\nHost: guard\r\n\r\n"
+    huge = HEAD + b"X-Huge: " + b"a" * 3_000 + b"\r\n\r\n"
+    refused = {400: b"garbage\r\n\r\n", 404: get, 405: get.replace(b"/nope", b"/v1/check"), 408: HEAD, 431: huge}
+    for status, data in refused.items():
+        wire = await connect()
+        await wire.send(data)
+        assert (await wire.reply())[0] == status
+    wire = await connect()
+    await wire.send(get.replace(b"/nope", b"/v1/escalations/nothing"))
+    assert (await wire.reply())[0] == 404
+    await wire.send(get.replace(b"/nope", b"/metrics"))
+    lines = (await wire.reply())[2].decode().splitlines()
+    assert [line for line in lines if line.startswith("stillguard_turned_away_total")] == [
+        f'stillguard_turned_away_total{{status="{status}"}} 1.0' for status in refused
+    ]
 
 
 async def test_many_silent_connections_keep_nobody_out(open_server):

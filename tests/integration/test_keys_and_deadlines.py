@@ -132,12 +132,22 @@ async def test_a_text_of_too_many_windows_is_refused_whole(open_guard):
     reply = await guard.check(fits, over)
     assert reply.status_code == 413
     assert reply.json()["error"] == {
-        "message": "the text needs 4 windows of the model, over both views; at most 3 are allowed",
+        "message": "the text needs more than 3 windows of the model, over both views",
         "type": "invalid_request_error",
         "code": "too_large",
         "param": "texts[1].text",
     }
     assert await guard.metric("stillguard_requests_total", route="native", outcome="invalid") == 1
+
+
+async def test_a_text_that_grows_too_long_under_nfkc_is_refused(open_guard):
+    """U+FDFA becomes 18 characters; of 1,000 characters a request may become 2,000."""
+    guard = await open_guard(settings={"max_text_chars": 1_000, "max_request_chars": 1_000})
+    assert (await guard.result("\ufdfa" * 50))["verdict"] == "allow"
+    reply = await guard.check("plain", "\ufdfa" * 200)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (413, "too_large", "texts[1].text")
+    assert error["message"] == "the texts have more than 2000 characters in Unicode's form NFKC"
 
 
 @pytest.mark.parametrize("path", [NATIVE, OPENAI])

@@ -2,7 +2,7 @@
 
 import json
 
-from server.inference.classifier import Window
+from server.inference.classifier import Checkpoint, Window
 from server.teacher.fake import FakeTeacher
 
 CANARY = "canary7f3a"
@@ -51,7 +51,7 @@ async def test_metrics_add_up_after_known_traffic(open_guard):
 class QuotingEncoder:
     """An encoder with the worst of manners: fails, and quotes the text."""
 
-    def encode(self, text: str) -> list[Window]:
+    def encode(self, text: str, _checkpoint: Checkpoint | None = None) -> list[Window]:
         raise ValueError(f"can't read {text}")
 
 

@@ -1,5 +1,6 @@
 """The real process and the real socket: start-up faults, signals, and the clients that people use."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import uvicorn
 
 from server.__main__ import GuardServer, uvicorn_config
+from server.core.artifact import MANIFEST
 from server.settings import Settings
 
 
@@ -79,7 +81,8 @@ def test_a_client_that_hangs_up_frees_its_place(server):
         assert server.entered.wait(60)
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
         assert client.get("/livez").status_code == 200
-        assert 'stillguard_requests_total{outcome="cancelled",route="native"} 1.0' in client.get("/metrics").text
+        while 'stillguard_requests_total{outcome="cancelled",route="native"} 1.0' not in client.get("/metrics").text:
+            pass  # it may only have closed its own side, and have a moment left
         server.gate.set()
         assert client.post("/v1/check", json={"texts": [{"text": "hate"}]}).status_code == 200
 
@@ -133,15 +136,60 @@ def test_a_stopping_server_refuses_clearly_and_says_goodbye(server):
         (["--policies", "/nowhere.toml"], {}, "policy file /nowhere.toml: No such file or directory"),
         (["--policy", "strict"], {}, "no policy 'strict', only default"),
         (["--port", "http"], {}, "--port (STILLGUARD_PORT): Input should be a valid integer"),
+        (["--host", "no-such-host.invalid"], {}, "--host (STILLGUARD_HOST): no address is known of no-such-host.invalid"),
+        (
+            ["--host", "192.0.2.1"],
+            {},
+            "--host (STILLGUARD_HOST): can't listen on 192.0.2.1, port 0: Cannot assign requested",
+        ),
         (["--prot", "80"], {}, "unrecognized arguments: --prot 80"),
         ([], {"STILLGUARD_QUEUE_MAX_ITEM": "5"}, "did you mean STILLGUARD_QUEUE_MAX_ITEMS?"),
         ([], {"STILLGUARD_TEACHER": "localhost:1"}, '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL'),
     ],
 )
 def test_a_configuration_fault_is_one_line_and_exit_code_2(arguments, variables, said):
+    assert said in fault(arguments, variables)
+
+
+@pytest.mark.parametrize("name", ["port", "admin-port"])
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(name):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = fault(["--port", "0", f"--{name}", str(port), "--artifact", "/nowhere"], {})
+    variable = f"STILLGUARD_{name.upper().replace('-', '_')}"
+    assert line == f"stillguard: --{name} ({variable}): can't listen on 127.0.0.1, port {port}: Address already in use"
+
+
+def test_the_ports_may_not_be_the_same():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    line = fault(["--port", port, "--admin-port", port, "--artifact", "/nowhere"], {})
+    assert "--admin-port (STILLGUARD_ADMIN_PORT): can't listen on 127.0.0.1" in line
+
+
+def fault(arguments, variables) -> str:
+    """What a server says that can't start for its configuration."""
     command = [sys.executable, "-m", "server", *arguments]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False)
+    environment = os.environ | {"STILLGUARD_PORT": "0"} | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("stillguard: ")
-    assert said in line
+    return line
+
+
+def test_a_model_that_can_not_be_run_is_one_line_and_exit_code_2_too(tmp_path):
+    """Seen in warm-up, when the server is starting: windows of more tokens than the model has places for."""
+    for file in Settings().artifact.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).unlink()
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {"max_tokens": 10_000}))
+    command = [sys.executable, "-m", "server", "--port", "0", "--artifact", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    *log, line = done.stderr.splitlines()
+    assert line.startswith("stillguard: artifact: the model can't be run: ")
+    records = [json.loads(line) for line in log if line.startswith("{")]  # ONNX Runtime adds a line of its own
+    reasons = [record["reason"] for record in records if record["event"] == "the server can't start"]
+    assert reasons == [line.removeprefix("stillguard: ")]

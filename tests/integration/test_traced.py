@@ -21,10 +21,10 @@ CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 class QuotingEncoder(FakeEncoder):
     """Fails on some texts, and quotes them."""
 
-    def encode(self, text):
+    def encode(self, text, checkpoint=None):
         if "quote" in text:
             raise ValueError(f"can't read {text}")
-        return super().encode(text)
+        return super().encode(text, checkpoint)
 
 
 @pytest.fixture

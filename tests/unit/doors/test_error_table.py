@@ -70,11 +70,22 @@ def test_the_head_says_when_to_come_back_or_how_to_say_who_one_is(error, headers
 
 
 def test_openapi_lists_every_code_under_its_status():
-    responses = openapi_responses({"$ref": "there"})
-    assert set(responses) == {"400", "401", "413", "415", "429", "500", "503", "504"}
-    assert "`queue_full`" in responses["503"]["description"]
-    assert "`shutting_down`" in responses["503"]["description"]
-    assert responses["429"]["content"] == {"application/json": {"schema": {"$ref": "there"}}}
+    responses = openapi_responses({"$ref": "there"}, ERROR_TABLE, codes={"unauthorized": "who_goes_there"})
+    assert set(responses) == {400, 401, 413, 415, 429, 500, 503, 504}
+    assert "`queue_full`" in responses[503]["description"]
+    assert "`shutting_down`" in responses[503]["description"]
+    assert "`who_goes_there`" in responses[401]["description"]
+    assert responses[429]["content"] == {"application/json": {"schema": {"$ref": "there"}}}
+    assert {status: list(responses[status].get("headers", ())) for status in (400, 401, 429, 503)} == {
+        400: [],
+        401: ["WWW-Authenticate"],
+        429: ["Retry-After"],
+        503: ["Retry-After"],
+    }
+
+
+def test_openapi_lists_what_it_is_asked_for():
+    assert set(openapi_responses({}, (errors.QueueFull, Unauthorized))) == {401, 503}
 
 
 def test_every_code_is_one_that_is_counted():

@@ -6,8 +6,16 @@ import time
 
 import pytest
 
-from server.core.errors import DeadlineExceeded, TextTooLarge
-from server.doors.exchange import WATCH_AFTER_S, ClientGone, DisconnectWatch, read_body, request_id_for, send_json
+from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
+from server.doors.exchange import (
+    WATCH_AFTER_S,
+    BodyBudget,
+    ClientGone,
+    DisconnectWatch,
+    read_body,
+    request_id_for,
+    send_json,
+)
 
 
 def receiving(*chunks: bytes, then=None):
@@ -25,8 +33,18 @@ def receiving(*chunks: bytes, then=None):
     return receive
 
 
-async def read(receive, announced=None, *, timeout_s=60.0):
-    return await read_body(receive, announced=announced, max_bytes=10, timeout_s=timeout_s)
+async def read(receive, announced=None, *, timeout_s=60.0, budget=None):
+    budget = budget or BodyBudget(10)
+    try:
+        return await read_body(receive, announced=announced, max_bytes=10, timeout_s=timeout_s, budget=budget)
+    finally:
+        assert_empty(budget, 10)
+
+
+def assert_empty(budget: BodyBudget, max_bytes: int) -> None:
+    """There would be no room for so much if anything were held."""
+    budget.take(max_bytes, held_bytes=0)
+    budget.give_back(max_bytes)
 
 
 @pytest.mark.parametrize("announced", [None, b"10", b"3", b"ten", b""])
@@ -65,6 +83,38 @@ async def test_a_client_that_hangs_up_half_way_is_gone():
 
     with pytest.raises(ClientGone):
         await read(receive)
+
+
+async def test_half_sent_bodies_share_one_budget_and_leave_room_for_shorter_ones():
+    budget, waiting = BodyBudget(20), asyncio.Event()
+
+    async def half(size: int):
+        sent = [{"type": "http.request", "body": b"0" * size, "more_body": True}]
+        waiting.clear()
+
+        async def receive():
+            if not sent:
+                waiting.set()
+                await asyncio.Event().wait()
+            return sent.pop()
+
+        reading = asyncio.create_task(read_body(receive, announced=None, max_bytes=10, timeout_s=60.0, budget=budget))
+        await asyncio.wait([reading, asyncio.create_task(waiting.wait())], return_when=asyncio.FIRST_COMPLETED)
+        return reading
+
+    first, second = await half(10), await half(5)
+    third, fourth = await half(3), await half(2)
+    with pytest.raises(QueueFull, match="too much is being read") as refused:
+        await third
+    assert refused.value.retry_after_s == 1
+    whole = receiving(b"0123456789")
+    assert await read_body(whole, announced=None, max_bytes=10, timeout_s=60.0, budget=budget) == b"0123456789"
+    for reading in (first, second, fourth):
+        assert not reading.done()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert_empty(budget, 20)
 
 
 @pytest.mark.parametrize("wished", [b"mine", b"a.b_c:d-9", b"x" * 128])

@@ -77,6 +77,7 @@ def test_a_file_is_read(tmp_path):
         ring.admit(bearer("y"))
 
 
+RATE_RULE = "requests_per_s: must be from 0.00001 (about one a day) to 1,000,000"
 HASH = f'sha256 = "{sha256("secret7f3a")}"'
 
 
@@ -85,14 +86,21 @@ HASH = f'sha256 = "{sha256("secret7f3a")}"'
     [
         (None, "can't be read: No such file or directory"),
         ("", "holds no key; leave the setting out to serve without keys"),
-        ("[a", "is not TOML in UTF-8"),
+        ("[a", "is not TOML: end of document"),
+        (f"[a]\n{HASH}\n[a]\n", "is not TOML: line 3, column 3"),
+        ("[a]\nb = {secret7f3a = 1, secret7f3a = 2}", "is not TOML: line 2, column 36"),
+        (b"[a]\nsha256 = '\xff'", "is not UTF-8"),
         ('a = "secret7f3a"', "entry 1 is not a table named by letters, digits, _, . or -"),
         (f'["secret7f3a !"]\n{HASH}', "entry 1 is not a table named by letters, digits, _, . or -"),
-        ('[a]\nsha256 = "secret7f3a"', "key a: sha256: this value is not allowed"),
+        ('[a]\nsha256 = "secret7f3a"', "key a: sha256: must be 64 hexadecimal digits"),
+        (f'[a]\nsha256 = "{sha256("")}"', "API key a is the hash of nothing: was the variable with the key not set?"),
         ("[a]\nburst = 1", "key a: sha256: Field required"),
         (f"[a]\n{HASH}\nsecret7f3a = 1", "key a: there is a field here that is not known"),
-        (f"[a]\n{HASH}\nrequests_per_s = 0", "key a: requests_per_s: this value is not allowed"),
-        (f"[a]\n{HASH}\nrequests_per_s = nan", "key a: requests_per_s: this value is not allowed"),
+        (f"[a]\n{HASH}\nrequests_per_s = 0", f"key a: {RATE_RULE}"),
+        (f"[a]\n{HASH}\nrequests_per_s = nan", f"key a: {RATE_RULE}"),
+        (f"[a]\n{HASH}\nrequests_per_s = 1e-12", f"key a: {RATE_RULE}"),
+        (f"[a]\n{HASH}\nrequests_per_s = 1e7", f"key a: {RATE_RULE}"),
+        (f"[a]\n{HASH}\nrequests_per_s = 1\nburst = 0", "key a: burst: must be from 1 to 1,000,000"),
         (f"[a]\n{HASH}\nrequests_per_s = 1\nburst = 1.5", "key a: burst: must be an integer or null"),
         (f"[a]\n{HASH}\nburst = 5", "key a: burst needs requests_per_s"),
         (f"[a]\n{HASH}\n[b]\n{HASH}", "API keys a and b are the same key"),
@@ -101,7 +109,7 @@ HASH = f'sha256 = "{sha256("secret7f3a")}"'
 def test_a_wrong_file_stops_the_start_and_no_secret_is_repeated(tmp_path, content, said):
     path = tmp_path / "keys.toml"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigurationError) as caught:
         load_keys(path)
     assert said in str(caught.value)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.doors.protocol import OneWrite
+from server.doors.one_write import OneWrite
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
