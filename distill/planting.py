@@ -18,7 +18,7 @@ _BETWEEN = (" ", "\n", "\n\n")
 
 
 def plant(
-    rows: LabelledTexts, size: int, *, max_chars: int = 800, harmless_share: float = 1 / 3, seed: int = 0
+    rows: LabelledTexts, size: int, *, max_chars: int = 800, harmless_share: float = 0.75, seed: int = 0
 ) -> LabelledTexts:
     """``size`` texts made of several: one harmful text among harmless ones, or harmless ones alone.
 

@@ -28,7 +28,9 @@ from server.core.taxonomy import CATEGORIES
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """``max_tokens`` is the student's window, special tokens included, and goes into the artefact's manifest. ``start_from`` is
-    the run folder of a student to go on from, in place of the base; its head comes along, its projector doesn't."""
+    the run folder of a student to go on from, in place of the base; its head comes along, its projector doesn't. ``average``
+    ends with the mean of the student trained and of that one: most of what is new, and less of what was forgotten over it
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022)."""
 
     base: str
     epochs: float = 2.0
@@ -42,6 +44,7 @@ class TrainSettings:
     eval_every_steps: int = 400
     seed: int = 0
     start_from: str = ""
+    average: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ def train_student(
     )
     last = get_last_checkpoint(str(out / "checkpoints")) if (out / "checkpoints").is_dir() else None
     trainer.train(resume_from_checkpoint=last)
+    if settings.average:
+        _average(trainer.model, Path(settings.start_from))
     figures = trainer.evaluate()
     trained = trainer.model
     torch.save(trained.projector.state_dict(), out / "projector.pt")
@@ -199,10 +204,20 @@ def train_student(
 
 def _start(settings: TrainSettings, *, attention: str):
     if not settings.start_from:
+        if settings.average:
+            raise ValueError("--average is with the student that a run starts from: it needs --start-from")
         return new_student(settings.base, attention=attention)
     if not (Path(settings.start_from) / "student.json").exists():
         raise ValueError(f"--start-from {settings.start_from}: there is no finished student there")
     return load_student(Path(settings.start_from), attention=attention)
+
+
+def _average(model, run: Path) -> None:
+    """Make ``model`` the mean of itself and of the run's student; what only ``model`` has, its projector, stays."""
+    theirs = load_student(run)[0].state_dict()
+    ours = model.state_dict()
+    mean = {name: (ours[name] + theirs[name]) / 2 for name in theirs if ours[name].is_floating_point()}
+    model.load_state_dict(ours | mean)
 
 
 def _dev_figures(prediction) -> dict[str, float]:

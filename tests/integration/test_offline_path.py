@@ -9,6 +9,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from distill.cli import main
 from server.core.taxonomy import CATEGORIES
@@ -116,6 +118,15 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
     )  # fmt: skip
     assert report["rows_with_signals"] == 160
     assert json.loads((second / "provenance.json").read_text())["pool_with"] == str(student)
+
+    distil(
+        capsys, "train", *again, "--start-from", student, "--out", tmp_path / "mean", "--teacher", teacher, "--rows", 64,
+        "--epochs", 1, "--batch-size", 16, "--eval-every-steps", 100, "--feature-dimensions", 8, "--average",
+    )  # fmt: skip
+    first, trained, mean = (load_file(folder / "model.safetensors") for folder in (student, second, tmp_path / "mean"))
+    assert any((first[name] - trained[name]).abs().max() > 1e-3 for name in mean)
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (first[name] + trained[name]) / 2, atol=1e-5, rtol=1e-4)
 
 
 def test_what_a_user_can_mend_is_one_line(data, tmp_path, capsys):
