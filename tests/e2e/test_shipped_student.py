@@ -54,6 +54,26 @@ def test_harm_at_the_end_of_a_long_text_is_found(student_server):
     assert student_server.result(padding)["verdict"] == "allow"
 
 
+SMALL_TALK = (
+    "My sister baked bread and we ate it with soup on Sunday. ",
+    "The train was late, so we walked along the canal and talked about books. ",
+    "Please send the invoice by Friday and copy the accounting team. ",
+    "We planted tomatoes, and they grew well despite the rain. ",
+    "Our team met to discuss the release and the test results. ",
+)
+
+
+@pytest.mark.parametrize("category", ["harassment", "hate", "toxicity", "violence"])
+def test_harm_is_found_wherever_it_stands_in_a_long_text(student_server, category):
+    sentences = list(SMALL_TALK) * 60
+    assert len("".join(sentences)) > 18_000
+    assert student_server.result("".join(sentences))["verdict"] == "allow"
+    places = range(0, len(sentences) + 1, 20)
+    planted = ["".join([*sentences[:at], ABUSIVE[category] + ". ", *sentences[at:]]) for at in places]
+    missed = [at for at, text in zip(places, planted, strict=True) if student_server.result(text)["verdict"] != "block"]
+    assert missed == []
+
+
 def test_openais_client_sees_the_same_verdicts(student_server):
     with openai.OpenAI(base_url=f"{student_server.url}/v1", api_key="unused", max_retries=0) as client:
         abusive, harmless = client.moderations.create(input=[ABUSIVE["harassment"], HARMLESS[0]]).results
