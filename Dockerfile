@@ -3,6 +3,7 @@
 #   docker build -t stillguard:0.1.0 .                                  the student alone, on CPUs
 #   docker build -t stillguard:0.1.0-teacher --target teacher .         with the teacher in the same container
 #   docker build -t stillguard:0.1.0-gpu --build-arg DEVICE=gpu .       onnxruntime-gpu and its CUDA wheels
+#   docker build -t stillguard:0.1.0-gpu-teacher --build-arg DEVICE=gpu --target teacher .     and the teacher beside them
 #   docker build -t stillguard:0.1.0-loadtest --target loadtest .       no server: what puts a load on one
 #
 # What is installed is locked, by hash, in .ci/locks. How to run them: docs/deploy.md.

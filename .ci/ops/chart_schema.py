@@ -4,6 +4,7 @@
 from values of its own. With ``--check`` nothing is written, and the exit code is 1 where the file isn't current.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -47,16 +48,19 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     return {keyword: source[keyword] for keyword in KEYWORDS for source in (schema, kind) if keyword in source}
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the file isn't current")
+    is_checked = parser.parse_args().check
     written = SCHEMA.read_text(encoding="utf-8")
     schema = json.loads(written)
     schema["properties"]["settings"] = settings_schema()
     current = json.dumps(schema, indent=2) + "\n"
-    if arguments == ["--check"]:
+    if is_checked:
         return int(written != current)
     SCHEMA.write_text(current, encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

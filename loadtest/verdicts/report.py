@@ -41,12 +41,14 @@ class Answered:
 
 
 def describe(answered: Sequence[Answered]) -> dict[str, Any]:
-    """Every file, and what it was answered by; more than one of those means that it changed meanwhile."""
+    """Every file, and what it was answered by; more than one of those means that it changed meanwhile. A file's ``name`` is its
+    path where another has the same."""
+    named = Counter(one.file.path.name for one in answered)
     served = Counter(outcome.served for one in answered for outcome in one.outcomes if isinstance(outcome, Checked))
     return {
         "schema": SCHEMA,
         "served": [asdict(one) | {"texts": count} for one, count in served.items()],
-        "files": [_describe_file(one) for one in answered],
+        "files": [_describe_file(one, is_namesake=named[one.file.path.name] > 1) for one in answered],
     }
 
 
@@ -106,13 +108,13 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _describe_file(one: Answered) -> dict[str, Any]:
+def _describe_file(one: Answered, *, is_namesake: bool) -> dict[str, Any]:
     sides: dict[str, list[tuple[LabelledText, Outcome]]] = {side: [] for side in WRONG}
     for text, outcome in one.pairs:
         sides[SIDES[text.is_unsafe]].append((text, outcome))
     return {
         "file": str(one.file.path),
-        "name": one.file.path.name,
+        "name": str(one.file.path) if is_namesake else one.file.path.name,
         "unlabelled": one.file.unlabelled,
         "by": one.file.by,
         **{side: _describe_side(pairs, side) for side, pairs in sides.items()},
@@ -120,10 +122,12 @@ def _describe_file(one: Answered) -> dict[str, Any]:
 
 
 def _describe_side(pairs: Sequence[tuple[LabelledText, Outcome]], side: str) -> dict[str, Any]:
-    """The texts of one label: their verdicts, and those of each group, the worst first."""
+    """The texts of one label: their verdicts, and those of each group, the worst first. The categories are those of blocks:
+    a miss has none."""
     outcomes = [outcome for _, outcome in pairs]
     checked = [outcome for outcome in outcomes if isinstance(outcome, Checked)]
     wrong = [outcome for outcome in checked if outcome.verdict == WRONG[side]]
+    categories = {"wrong_categories": _ranked(name for outcome in wrong for name in outcome.categories or (NO_CATEGORY,))}
     groups: dict[str, list[Outcome]] = {}
     for text, outcome in pairs:
         if text.group is not None:
@@ -133,7 +137,7 @@ def _describe_side(pairs: Sequence[tuple[LabelledText, Outcome]], side: str) -> 
         "decided_by": _ranked(outcome.decided_by for outcome in checked),
         "escalations": _ranked(outcome.escalation for outcome in checked if outcome.escalation),
         "not_checked_reasons": _ranked(outcome.reason for outcome in outcomes if isinstance(outcome, NotChecked)),
-        "wrong_categories": _ranked(name for outcome in wrong for name in outcome.categories or (NO_CATEGORY,)),
+        **(categories if WRONG[side] == "block" else {}),
         "groups": sorted(({"group": name} | _count(found, side) for name, found in groups.items()), key=_worst_first),
     }
 

@@ -50,6 +50,28 @@ def test_the_schema_has_every_knob_as_the_server_has_it():
     assert done.returncode == 0, "values.schema.json is not current: python .ci/ops/chart_schema.py"
 
 
+def test_a_setting_that_a_page_names_can_be_set_in_the_chart():
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    pages = [ROOT / "README.md", CHART / "values.yaml", *(ROOT / "docs").glob("*.md")]
+    named = {
+        (page.name, name) for page in pages for name in re.findall(r"(?<!/)\bsettings\.([a-z_]+)\b", page.read_text("utf-8"))
+    }
+    assert ("playbooks.md", "teacher_max_share") in named
+    assert {(page, name) for page, name in named if name not in schema["properties"]["settings"]["properties"]} == set()
+
+
+def test_a_misspelt_flag_writes_no_schema():
+    done = subprocess.run([sys.executable, ROOT / ".ci/ops/chart_schema.py", "--chek"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_compose_bounds_the_teacher_as_the_chart_does():
+    """By half of the container's memory."""
+    stillguard = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]["stillguard"]
+    assert stillguard["mem_limit"] == "2g"
+    assert Settings.model_fields["teacher_max_memory_bytes"].default == 2 * 1024**3 // 2
+
+
 def test_the_chart_s_defaults_of_knobs_are_the_server_s():
     chosen = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["settings"]
     assert chosen == {name: Settings.model_fields[name].default for name in ("drain_timeout_s", "teacher_timeout_s")}

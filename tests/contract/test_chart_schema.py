@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.ops.chart import refusal
+from server.settings import Settings
+from tests.ops.chart import Release, refusal
 from tests.ops.tools import CHART, need, run, said
 
 OPEN = {"affinity"}
@@ -72,7 +73,37 @@ def names(line: str, place: str) -> bool:
         ({"topologySpreadKeys": [""]}, "topologySpreadKeys"),
         ({"loadtest.workers": 0}, "workers"),
         ({"loadtest.args": ["--url=http://elsewhere"]}, "args"),
+        ({"resources.limits.memory": "1 GB"}, "memory"),
     ],
 )
 def test_what_can_t_be_meant_is_refused_by_name(values, named):
     assert named in refusal("default", values=values)
+
+
+def shipped(knob: str) -> Any:
+    return Settings.model_fields[knob].default
+
+
+CLASHES = [
+    # a value that clashes with the server's default of the other knob, and the next one that doesn't
+    ("settings.encode_max_chars", shipped("max_request_chars") - 1, shipped("max_request_chars")),
+    ("settings.max_request_chars", shipped("encode_max_chars") + 1, shipped("encode_max_chars")),
+    ("settings.teacher_breaker_window", shipped("teacher_breaker_failures") - 1, shipped("teacher_breaker_failures")),
+    ("settings.teacher_breaker_failures", shipped("teacher_breaker_window") + 1, shipped("teacher_breaker_window")),
+    ("feedback.sizeLimit", shipped("feedback_max_bytes"), shipped("feedback_max_bytes") + 1),
+    ("feedback.sizeLimit", "1Gi", "1.1Gi"),
+    ("feedback.sizeLimit", "1.073G", "1.074G"),
+    ("ports.http", 9090, 9091),
+    ("ports.admin", 8000, 8001),
+]
+
+
+@pytest.mark.parametrize(("key", "clashing", "fitting"), CLASHES)
+def test_values_that_clash_are_refused_by_name_and_no_others(key, clashing, fitting):
+    feedback = {"feedback.enabled": True}
+    assert key in refusal("default", values=feedback | {key: clashing})
+    assert Release("default", values=feedback | {key: fitting}).all("Deployment")
+
+
+def test_a_log_on_a_claim_is_not_held_to_the_limit_of_a_volume_that_it_has_not():
+    assert Release("feedback", values={"feedback.sizeLimit": "1Mi"}).all("Deployment")

@@ -1,9 +1,11 @@
 """What the chart puts around its pods: scaling, network, monitoring, routes, its test. Rendered by the real helm."""
 
+import re
+
 import yaml
 
 from tests.ops.chart import Release, selects
-from tests.ops.tools import CHART
+from tests.ops.tools import CHART, ROOT
 
 
 def test_autoscaling_takes_the_number_of_pods_over():
@@ -117,3 +119,19 @@ def test_ingress_leads_to_the_service_s_named_port():
     (path,) = rule["http"]["paths"]
     assert (rule["host"], path["path"]) == ("guard.example.com", "/v1")
     assert path["backend"] == {"service": {"name": "rel-stillguard", "port": {"name": "http"}}}
+
+
+def test_the_playbooks_ask_pods_that_are_there_and_all_of_them():
+    playbooks = (ROOT / "docs" / "playbooks.md").read_text(encoding="utf-8")
+    pods = Release("teacher-vllm").pods()
+    asked = {
+        selector: [
+            pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            for pod in pods
+            if selects(dict(label.split("=") for label in selector.split(",")), pod)
+        ]
+        for selector in re.findall(r"kubectl .*-l (\S+)", playbooks)
+    }
+    assert sorted(asked.values()) == [["server"], ["teacher"]]
+    # Of a Deployment's pods kubectl takes any one.
+    assert re.findall(r"kubectl (?:logs|exec|port-forward) .*deploy", playbooks) == []

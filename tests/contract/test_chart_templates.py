@@ -6,7 +6,7 @@ import pytest
 
 from server.settings import ENV_PREFIX, Settings
 from tests.ops.chart import Release, refusal, selects
-from tests.ops.tools import SCENARIOS
+from tests.ops.tools import ROOT, SCENARIOS
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True}
 
@@ -113,6 +113,26 @@ def test_a_session_for_each_whole_core_that_the_pod_asks_for(cpu, sessions):
     assert Release("default", values={"resources.requests.cpu": cpu}).settings["STILLGUARD_SESSIONS"] == sessions
 
 
+@pytest.mark.parametrize(
+    ("memory", "bound"), [("1Gi", 512 * 1024**2), ("1500M", 750_000_000), ("1.5Gi", 768 * 1024**2), (2_000_000_000, 10**9)]
+)
+def test_an_embedded_teacher_meets_its_own_bound_before_the_container_meets_its_limit(memory, bound):
+    embedded = {"teacher.kind": "embedded", "resources.limits.memory": memory}
+    assert Release("default", values=embedded).settings["STILLGUARD_TEACHER_MAX_MEMORY_BYTES"] == str(bound)
+
+
+@pytest.mark.parametrize(
+    ("values", "bound"),
+    [
+        ({"teacher.kind": "none"}, None),
+        ({"teacher.kind": "embedded", "resources.limits": {"memory": None}}, None),
+        ({"teacher.kind": "embedded", "settings.teacher_max_memory_bytes": 300_000_000}, "300000000"),
+    ],
+)
+def test_that_bound_can_be_said_and_needs_a_limit_to_follow(values, bound):
+    assert Release("default", values=values).settings.get("STILLGUARD_TEACHER_MAX_MEMORY_BYTES") == bound
+
+
 def test_the_number_of_sessions_can_be_said():
     assert Release("settings").settings["STILLGUARD_SESSIONS"] == "3"
 
@@ -131,6 +151,9 @@ def test_images_are_named_by_what_is_in_them_unless_told():
     assert Release("teacher-embedded").container["image"] == "stillguard:0.1.0-teacher"
     assert Release("gpu", values={"teacher.kind": "embedded"}).container["image"] == "stillguard:0.1.0-gpu-teacher"
     assert Release("gpu", values={"image.tag": "mine"}).container["image"] == "stillguard:mine"
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for tag in ("0.1.0", "0.1.0-teacher", "0.1.0-gpu", "0.1.0-gpu-teacher", "0.1.0-loadtest"):
+        assert f"docker build -t stillguard:{tag} " in dockerfile
     (guard,) = Release("plain").all("Deployment")
     assert guard["spec"]["template"]["spec"]["containers"][0]["image"].startswith("registry.example.com/guard@sha256:0123")
 

@@ -92,7 +92,8 @@ def draw(api: Prometheus, began: float, ended: float, path: Path) -> None:
         if panel["type"] == "row":
             figure.text(left, bottom, panel["title"], fontsize=14, weight="bold")
         elif panel["type"] == "text":
-            figure.text(left, bottom + height / 2, panel["options"]["content"].replace("**", ""), fontsize=9, va="center")
+            words = panel["options"]["content"].replace("**", "")
+            figure.text(left, bottom + height / 2, words, fontsize=9, va="center", wrap=True)
         else:
             box = (left + 0.01, bottom + height * 0.14, width - 0.01, height * 0.68)
             draw_panel(figure.add_axes(box), panel, api, began, ended)
@@ -105,15 +106,14 @@ def main() -> None:
         folder = Path(scratch)
         flags = ["--teacher", teacher, "--teacher-model", "stub", "--policies", curious_policies(folder), *SHADOW]
         rules = RULES_FILE.read_text(encoding="utf-8")
-        with (
-            guard(folder, *flags) as server,
-            prometheus(folder, [server.private_url.removeprefix("http://")], rules=rules) as api,
-        ):
-            began = time.time()
+        with guard(folder, *flags) as server:
+            # Before anybody looks: so much at once is no traffic.
             with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
                 send_many(server.url, client)
-            send_traffic(server.url)
-            draw(api, began + 5, time.time(), PICTURE)
+            with prometheus(folder, [server.private_url.removeprefix("http://")], rules=rules) as api:
+                began = time.time()
+                send_traffic(server.url)
+                draw(api, began + 5, time.time(), PICTURE)
 
 
 if __name__ == "__main__":

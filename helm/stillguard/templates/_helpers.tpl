@@ -110,6 +110,14 @@ The volume is mounted on the image's /tmp, for there everybody may write whateve
 {{- ternary . (toJson .) (kindIs "string" .) | quote }}
 {{- end }}
 
+{{- /* A quantity of Kubernetes' (1.5Gi, 500M, 1000), in whole bytes. The schema knows no other suffixes. */}}
+{{- define "stillguard.bytes" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 }}
+{{- $units = merge $units (dict "Ti" 1099511627776 "Pi" 1125899906842624) }}
+{{- $suffix := regexFind "[A-Za-z]+$" (toString .) }}
+{{- mulf (trimSuffix $suffix (toString .)) (get $units $suffix) | int64 }}
+{{- end }}
+
 {{- /* Arguments: (list . RESOURCES GPUS). */}}
 {{- define "stillguard.resources" -}}
 {{- $resources := deepCopy (index . 1) }}

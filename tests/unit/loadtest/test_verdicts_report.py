@@ -80,6 +80,12 @@ def test_the_categories_are_those_of_the_false_blocks():
     assert record["files"][0]["safe"]["wrong_categories"] == {"hate": 2, "harassment": 1, "(none)": 1}
 
 
+def test_a_miss_has_no_category():
+    record = describe([answered((True, "b", ALLOW), (True, "b", BLOCK))])
+    assert record["files"][0]["unsafe"]["wrong"]["count"] == 1
+    assert "wrong_categories" not in record["files"][0]["unsafe"]
+
+
 def test_a_reload_during_the_run_is_said():
     reloaded = replace(ALLOW, served=replace(SERVED, artifact_hash="cd"))
     record = describe([answered((False, "a", ALLOW), (False, "a", reloaded), (False, "a", reloaded))])
@@ -112,6 +118,18 @@ def test_each_file_is_held_to_the_limit_alone():
         ("safe texts blocked, f.jsonl", False),
         ("texts not checked", True),
     ]
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths():
+    rows = [(False, "a", BLOCK), (False, "a", SHED), (True, "b", ALLOW)]
+    record = describe([answered(*rows, name=name) for name in ("old/f.jsonl", "new/f.jsonl", "g.jsonl")])
+    paths = [str(Path("data") / "old" / "f.jsonl"), str(Path("data") / "new" / "f.jsonl")]
+    assert [goal.name for goal in judge_verdicts(record, Limits(misses=0.5))] == [
+        *(f"unsafe texts allowed, {name}" for name in (*paths, "g.jsonl")),
+        "texts not checked",
+    ]
+    printed = render(record)
+    assert [f"{path}, safe texts not checked: 1 × queue_full" in printed for path in paths] == [True, True]
 
 
 @pytest.mark.parametrize("rows", [[(False, "a", ALLOW), (False, "a", SHED)], [(False, "a", SHED)], [(True, "b", BLOCK)]])
