@@ -24,6 +24,9 @@ HARD_MARGIN = 4.0
 _LEAST_PROB = 1.4e-45
 """The smallest positive float32: stands for a probability that was rounded to 0."""
 
+_LEAST_REST = 2.0**-24
+"""Half a float32's resolution at 1: what the listed probabilities leave over is not known any better."""
+
 _YES, _NO = (answer.lower() for answer in ANSWERS)
 _SPACE_MARKS = " \t\n\u2581\u0120"  # plain, SentencePiece's ▁, byte-level BPE's Ġ
 _TEXT_ANSWER = re.compile(rf"\W*({_YES}|{_NO})\b", re.IGNORECASE)
@@ -81,7 +84,8 @@ def _first_token(logprobs: Mapping[str, Any]) -> list[tuple[str, float]]:
 def _from_logprobs(listed: list[tuple[str, float]]) -> float:
     """logprob(Yes) − logprob(No), each over its variants in case and leading space.
 
-    An answer that isn't listed is at most as likely as the least likely one that is, so that one stands in for it.
+    An answer that isn't listed is at most as likely as the least likely candidate that is, and as what all of them leave over:
+    the lesser stands in for it. Where the answer given is listed alone, the second bound is the only one that says anything.
     """
     if any(math.isnan(logprob) for _, logprob in listed):
         return math.nan
@@ -94,8 +98,9 @@ def _from_logprobs(listed: list[tuple[str, float]]) -> float:
         raise TeacherUnavailable(
             "error", "the teacher lists neither Yes nor No among its likely answers", is_teachers_fault=False
         )
-    least = min(logprob for _, logprob in listed)
-    return _logsumexp(variants[_YES] or [least]) - _logsumexp(variants[_NO] or [least])
+    rest = 1.0 - sum(math.exp(logprob) for _, logprob in listed)
+    unlisted = min(math.log(max(rest, _LEAST_REST)), *(logprob for _, logprob in listed))
+    return _logsumexp(variants[_YES] or [unlisted]) - _logsumexp(variants[_NO] or [unlisted])
 
 
 def _logsumexp(values: list[float]) -> float:

@@ -4,6 +4,9 @@
     open ── after `open_s` ──► half_open: one trial at a time
     half_open ── it succeeds ──► closed, the past forgotten; it fails ──► open
 
+A refusal that the text may have brought about is no failure, until `window` different texts in a row were refused: then it is
+the endpoint that refuses whatever it is asked, and each further refusal is a failure.
+
 The states and the rule on slow calls are resilience4j's; see docs/adr/0006 for why no library of Python's is used.
 """
 
@@ -37,6 +40,7 @@ class Breaker:
         self._on_open = on_open
         self._clock = clock
         self._failed: deque[bool] = deque(maxlen=limits.window)
+        self._refused: set[int] = set()
         self._opened_at: float | None = None
         self._is_probing = False
         self._epoch = 0
@@ -54,11 +58,11 @@ class Breaker:
         return state == "closed" or (state == "half_open" and not self._is_probing)
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
-        """Around one try: its success, failure and time are the breaker's evidence.
+    def trial(self, text: str) -> Iterator[None]:
+        """Around one try with ``text``, of which only a hash is kept: its success, failure and time are the breaker's evidence.
 
-        A cancelled try and one that fails by no fault of the teacher's are evidence only if they were slow. A try that
-        began before the breaker opened says nothing once it has.
+        A cancelled try and one that fails by no fault of the teacher's are evidence only if they were slow, or the last of
+        many refusals. A try that began before the breaker opened says nothing once it has.
 
         Raises:
             TeacherUnavailable: ``breaker_open``; the body isn't run.
@@ -71,8 +75,9 @@ class Breaker:
         try:
             yield
             has_failed = False
+            self._refused.clear()
         except TeacherUnavailable as error:
-            has_failed = True if error.is_teachers_fault else None
+            has_failed = True if error.is_teachers_fault or self._is_one_of_many(error, text) else None
             raise
         finally:
             if self._clock() - began > self._limits.slow_s:
@@ -81,6 +86,12 @@ class Breaker:
                 self._is_probing = False
                 if has_failed is not None:
                     self._note(has_failed)
+
+    def _is_one_of_many(self, error: TeacherUnavailable, text: str) -> bool:
+        """Whether so many different texts were refused in a row, this one too, that it isn't the texts."""
+        if error.outcome == "error" and len(self._refused) < self._limits.window:
+            self._refused.add(hash(text))
+        return error.outcome == "error" and len(self._refused) == self._limits.window
 
     def _note(self, has_failed: bool) -> None:
         if self._opened_at is None:

@@ -17,7 +17,8 @@ class Endpoints:
 
     A question goes to the endpoint with the fewest under way, of those that are up and whose breaker admits; ties go to
     the one that was asked longest ago, so one that has come back is found out by the next question. If the try fails by the
-    endpoint's fault, another is asked while time is left. A failure by the text's fault is everyone's, and final.
+    endpoint's fault or it refuses the text, another is asked while time is left and no other try is under way: only if all
+    refuse is it the text's fault.
 
     Args:
         teachers: at least one. The same URL twice lets a hedge go through a balancer to another replica.
@@ -81,13 +82,11 @@ class Endpoints:
                         return await self._refuse(text, role, rules, deadline)
                 done, tries = await asyncio.wait(tries, timeout=hedge_after_s, return_when=asyncio.FIRST_COMPLETED)
                 is_hedging, hedge_after_s = not done, None
-                for task in done:
-                    error = task.exception()
-                    if error is None:
-                        return task.result()
-                    failure = _as_failure(error)
-                    if not failure.is_teachers_fault or time.monotonic() >= deadline:
-                        raise failure
+                if answered := [task for task in done if task.exception() is None]:
+                    return answered[0].result()
+                failure = _most_telling(failure, done)
+                if failure is not None and not tries and time.monotonic() >= deadline:
+                    raise failure
         finally:
             await _give_up(tries)
 
@@ -117,7 +116,7 @@ class Endpoints:
                 "deadline", "the deadline passed while others were asked about", is_teachers_fault=False
             ) from None
         try:
-            with endpoint.breaker.trial():
+            with endpoint.breaker.trial(text):
                 if self._try_timeout_s is not None:
                     deadline = min(deadline, time.monotonic() + self._try_timeout_s)
                 return await endpoint.teacher.judge(text, role, rules, deadline=deadline)
@@ -149,10 +148,15 @@ class _Endpoint:
         self.in_flight -= 1
 
 
-def _as_failure(error: BaseException) -> TeacherUnavailable:
-    if not isinstance(error, TeacherUnavailable):
-        raise error
-    return error
+def _most_telling(failure: TeacherUnavailable | None, failed: Iterable[asyncio.Task[Judgement]]) -> TeacherUnavailable | None:
+    """The last that is an endpoint's fault; the text's only where none is."""
+    for task in failed:
+        error = task.exception()
+        if not isinstance(error, TeacherUnavailable):
+            raise error
+        if failure is None or error.is_teachers_fault:
+            failure = error
+    return failure
 
 
 async def _give_up(tries: Iterable[asyncio.Task[Judgement]]) -> None:

@@ -28,8 +28,8 @@ def breaker(clock, counting):
     return Breaker(LIMITS, on_open=counting.breaker_opened, clock=clock)
 
 
-def run(breaker, clock, seconds: float, error: BaseException | None = None) -> None:
-    with breaker.trial():
+def run(breaker, clock, seconds: float, error: BaseException | None = None, text: str = "a text") -> None:
+    with breaker.trial(text):
         clock.now += seconds
         if error is not None:
             raise error
@@ -39,10 +39,10 @@ def succeed(breaker, clock, *, seconds: float = 0.1) -> None:
     run(breaker, clock, seconds)
 
 
-def fail(breaker, clock, *, seconds: float = 0.1, is_teachers_fault: bool = True) -> None:
+def fail(breaker, clock, *, seconds: float = 0.1, is_teachers_fault: bool = True, text: str = "a text") -> None:
     error = TeacherUnavailable("error", "told to fail", is_teachers_fault=is_teachers_fault)
     with pytest.raises(TeacherUnavailable, match="told to fail"):
-        run(breaker, clock, seconds, error)
+        run(breaker, clock, seconds, error, text)
 
 
 def cancel(breaker, clock, *, seconds: float) -> None:
@@ -115,7 +115,7 @@ def test_after_a_while_one_probe_at_a_time_is_let_in(breaker, clock):
     refuse(breaker, clock)
     clock.now += 0.1
     assert (breaker.state, breaker.is_admitting) == ("half_open", True)
-    with breaker.trial():
+    with breaker.trial("a text"):
         assert not breaker.is_admitting
         refuse(breaker, clock)
     assert breaker.state == "closed"
@@ -152,12 +152,12 @@ def test_a_probe_that_is_cancelled_leaves_room_for_another(breaker, clock):
 
 
 def test_a_try_that_began_before_it_opened_says_nothing_afterwards(breaker, clock):
-    early = breaker.trial()
+    early = breaker.trial("a text")
     early.__enter__()
     open_it(breaker, clock)
     early.__exit__(None, None, None)
     assert breaker.state == "open"
-    late = breaker.trial()
+    late = breaker.trial("a text")
     clock.now += 5
     with late:
         pass
@@ -184,3 +184,31 @@ def test_it_is_open_only_after_enough_failures_and_always_lets_a_probe_in_later(
         failures_since_closed += kind in ("fail", "slow")
     clock.now += LIMITS.open_s
     assert breaker.is_admitting
+
+
+def test_many_different_texts_refused_in_a_row_are_held_against_it(breaker, clock, counting):
+    for number in range(LIMITS.window + LIMITS.failures - 2):
+        fail(breaker, clock, is_teachers_fault=False, text=f"text {number}")
+        assert breaker.state == "closed"
+    fail(breaker, clock, is_teachers_fault=False, text="one more")
+    assert (breaker.state, counting.openings) == ("open", 1)
+    clock.now += LIMITS.open_s
+    fail(breaker, clock, is_teachers_fault=False, text="a probe")
+    assert (breaker.state, counting.openings) == ("open", 2)
+    clock.now += LIMITS.open_s
+    succeed(breaker, clock)
+    assert breaker.state == "closed"
+
+
+def test_one_text_refused_again_and_again_is_not(breaker, clock):
+    for _ in range(20):
+        fail(breaker, clock, is_teachers_fault=False)
+    assert breaker.state == "closed"
+
+
+def test_an_answer_ends_the_row_of_refusals(breaker, clock):
+    for number in range(20):
+        fail(breaker, clock, is_teachers_fault=False, text=f"text {number}")
+        if number % (LIMITS.window - 1) == 0:
+            succeed(breaker, clock)
+    assert breaker.state == "closed"

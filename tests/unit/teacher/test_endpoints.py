@@ -20,8 +20,8 @@ def join(*teachers, observer=None, max_in_flight=10, **options) -> Endpoints:
     return Endpoints(teachers, breaker=limits, max_in_flight=max_in_flight, observer=observer or Counting(), **options)
 
 
-def ask(endpoints, *, within_s: float = 60.0) -> asyncio.Task:
-    return asyncio.create_task(endpoints.judge("a text", "user", HATE, deadline=time.monotonic() + within_s))
+def ask(endpoints, text="a text", *, within_s: float = 60.0) -> asyncio.Task:
+    return asyncio.create_task(endpoints.judge(text, "user", HATE, deadline=time.monotonic() + within_s))
 
 
 async def outcome_of(question) -> str:
@@ -74,12 +74,62 @@ async def test_each_endpoint_is_tried_once_and_the_last_failure_is_told():
     assert (one.asked, two.asked) == (1, 1)
 
 
-async def test_what_the_text_brought_about_is_asked_of_no_one_else():
+async def test_only_what_every_endpoint_refuses_is_the_texts_fault():
     one, two = Scripted(), Scripted()
     question = ask(join(one, two))
     (await one.questions.get()).fail("error", is_teachers_fault=False)
-    assert await outcome_of(question) == "error"
-    assert two.asked == 0
+    (await two.questions.get()).fail("error", is_teachers_fault=False)
+    with pytest.raises(TeacherUnavailable) as caught:
+        await question
+    assert (caught.value.outcome, caught.value.is_teachers_fault) == ("error", False)
+    assert (one.asked, two.asked) == (1, 1)
+
+
+async def test_a_refusal_does_not_hide_another_endpoints_failure():
+    one, two = Scripted(), Scripted()
+    question = ask(join(one, two))
+    (await one.questions.get()).fail("unreachable")
+    (await two.questions.get()).fail("error", is_teachers_fault=False)
+    assert await outcome_of(question) == "unreachable"
+
+
+async def test_what_one_endpoint_refuses_another_answers():
+    one, two = Scripted(), Scripted()
+    question = ask(join(one, two))
+    (await one.questions.get()).fail("error", is_teachers_fault=False)
+    (await two.questions.get()).answer(0.9)
+    assert (await question).scores == {"hate": 0.9}
+
+
+async def test_a_rival_that_refuses_leaves_the_first_try_its_chance():
+    one, two = Scripted(), Scripted()
+    question = ask(join(one, two, hedge_after_s=0.01))
+    first = await one.questions.get()
+    (await two.questions.get()).fail("error", is_teachers_fault=False)
+    await asyncio.wait([question], timeout=0.02)
+    first.answer(0.3)
+    assert (await question).scores == {"hate": 0.3}
+
+
+async def test_an_answer_counts_though_a_rival_refuses_at_the_same_moment():
+    for refuser in (0, 1):
+        pair = [Scripted(), Scripted()]
+        question = ask(join(*pair, hedge_after_s=0.01))
+        held = [await teacher.questions.get() for teacher in pair]
+        held[refuser].fail("error", is_teachers_fault=False)
+        held[1 - refuser].answer(0.3)
+        assert (await question).scores == {"hate": 0.3}
+
+
+async def test_an_endpoint_that_refuses_whatever_it_is_asked_is_left_alone():
+    one, two = Scripted(), Scripted()
+    endpoints = join(one, two)
+    two.is_ready = False
+    for number in range(LIMITS.window + LIMITS.failures - 1):
+        question = ask(endpoints, f"text {number}")
+        (await one.questions.get()).fail("error", is_teachers_fault=False)
+        assert await outcome_of(question) == "error"
+    assert endpoints.breaker_states == ["open", "closed"]
 
 
 async def test_an_endpoint_that_fails_often_is_left_alone_and_the_others_serve():

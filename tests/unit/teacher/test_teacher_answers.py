@@ -88,6 +88,29 @@ def test_an_unlisted_answer_is_bounded_by_the_least_likely_listed_one(present, e
     assert margins(vllm({present: -0.5, "Maybe": -3.0, "It": -7.0}), count=1) == pytest.approx([expected])
 
 
+@pytest.mark.parametrize(("present", "sign"), [("Yes", 1), ("No", -1)])
+@pytest.mark.parametrize(
+    ("probs", "unlisted"),
+    [
+        ([0.9], 0.1),
+        ([0.9, 0.04], 0.04),
+        ([0.9, 0.09], 0.01),
+        ([0.9, 0.06, 0.01], 0.01),
+        ([0.9, 0.06, 0.035], 0.005),
+        ([1.0], 2.0**-24),
+        ([0.9, 0.2], 2.0**-24),
+    ],
+)
+def test_an_unlisted_answer_is_bounded_by_what_the_listed_ones_leave_over(present, sign, probs, unlisted):
+    top = {token: math.log(prob) for token, prob in zip([present, "Maybe", "It"], probs, strict=False)}
+    assert margins(vllm(top), count=1) == pytest.approx([sign * math.log(probs[0] / unlisted)])
+
+
+def test_a_sure_answer_listed_alone_is_sure():
+    assert margins(vllm({"No": -0.0001}), count=1)[0] < -9.0
+    assert margins(vllm({"Yes": -0.0001}), count=1)[0] > 9.0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("Yes", HARD_MARGIN), (" yes, because", HARD_MARGIN), ("**No**", -HARD_MARGIN), ("NO.", -HARD_MARGIN)],
