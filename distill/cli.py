@@ -100,7 +100,7 @@ def _add_student_verbs(subparsers) -> None:
         subparsers, "plant", verbs.plant, "hide labelled harm among harmless texts, for `train --extra` or to measure"
     )
     sub.add_argument("--split", default="train")
-    sub.add_argument("--rows", type=int, default=9000, help="texts to make, a third of them harmless (default: 9000)")
+    sub.add_argument("--rows", type=int, default=12_000, help="texts to make, three quarters of them harmless (default: 12000)")
     sub.add_argument(
         "--max-chars", type=int, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
     )

@@ -93,7 +93,7 @@ def _among(harm: str | None, chars: int, company: list[str], rng: np.random.Gene
     left = chars - len(harm or "")
     while True:
         part = company[rng.integers(len(company))]
-        left -= len(part) + 1
+        left -= len(part) + max(map(len, _BETWEEN))
         if left < 0 and len(parts) > (harm is not None):
             break
         parts.insert(int(rng.integers(len(parts) + 1)), part)

@@ -53,7 +53,7 @@ def join(
     signals: SignalStore,
     calibration: Calibration,
     *,
-    teacher_may_clear: bool = True,
+    teacher_may_clear: bool,
     prior: float | None = None,
 ) -> Opinions:
     """The texts of which both have an opinion.

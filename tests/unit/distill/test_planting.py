@@ -27,7 +27,7 @@ def rows():
 def test_the_harm_is_there_whole_once_and_at_any_place(rows):
     planted = plant(rows, 300, seed=1)
     harmful = [text for text, labels in zip(planted.texts, planted.labels, strict=True) if labels[HATE] == 1]
-    assert len(harmful) == 200
+    assert len(harmful) == 75
     places = [max(text.find(harm) for harm in HARM) / len(text) for text in harmful]
     assert min(places) == 0
     assert max(places) > 0.8
@@ -66,7 +66,7 @@ def test_without_company_or_harm_it_says_what_it_needs(rows):
 
 def test_the_file_is_read_back_as_labelled_texts(rows, tmp_path):
     planted = plant(rows, 30)
-    assert write_planted(tmp_path / "new" / "planted.parquet", planted, "test") == {"harmful": 20, "harmless": 10}
+    assert write_planted(tmp_path / "new" / "planted.parquet", planted, "test") == {"harmful": 8, "harmless": 22}
     back = load_split(tmp_path / "new" / "planted.parquet", "test")
     assert back.texts == planted.texts
     np.testing.assert_array_equal(back.labels, planted.labels)

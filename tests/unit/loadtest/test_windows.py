@@ -40,7 +40,7 @@ def test_the_lengths_are_the_promised_mix(texts):
     assert 22 <= sum(tokens) / len(tokens) <= 27
     assert 11 <= sorted(tokens)[len(tokens) // 2] <= 17, "half of them are short"
     # Overlaps are counted too, so the longest has more tokens in its windows than in itself.
-    assert 1_900 <= max(tokens) <= 2_500
+    assert 1_900 <= max(tokens) <= 2_800
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
