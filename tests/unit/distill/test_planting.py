@@ -58,9 +58,7 @@ def test_the_draw_is_repeatable(rows):
 
 def test_without_company_or_harm_it_says_what_it_needs(rows):
     for lacking in (rows.take(np.arange(len(COMPANY))), rows.take(np.arange(len(COMPANY), len(rows)))):
-        with pytest.raises(
-            ValueError, match="needs short harmful texts, and short texts that are known to be harmless"
-        ):
+        with pytest.raises(ValueError, match="needs short harmful texts, and short texts that are known to be harmless"):
             plant(lacking, 5)
 
 
