@@ -1,13 +1,19 @@
 """From scores, and from what came of an escalation, to a verdict: the one place where a policy decides."""
 
+from typing import get_args
+
 from server.core.policy import Policy
 from server.core.pooling import pooled
 from server.core.types import DecidedBy, Escalation, Scores, TextResult, Verdict
 
+_MILDEST_FIRST: tuple[Verdict, ...] = get_args(Verdict)
+
 
 def decide(policy: Policy, student: Scores, escalation: Escalation | None, *, windows: int, scanned_chars: int) -> TextResult:
-    """The verdict on one text: on both opinions where the teacher gave one. ``on_no_teacher`` applies when it was wanted and
-    not had; while its answer is pending the student's verdict holds."""
+    """The verdict on one text: on both opinions where the teacher gave one. Where it was wanted and not had,
+    ``on_no_teacher`` may raise the student's verdict and never lowers it: a text could make the teacher fail. While the
+    answer is pending the student's verdict holds. ``categories`` are what the scores violate: a raised verdict may have none,
+    and one that has some is a block."""
     asked = escalation.scores if escalation else {}
     scores = student | {c: pooled(student[c], score, policy.teacher_weight) for c, score in asked.items()}
     categories = policy.violated(scores)
@@ -20,5 +26,5 @@ def decide(policy: Policy, student: Scores, escalation: Escalation | None, *, wi
     else:
         decided_by = "student_degraded"
         if policy.on_no_teacher != "student":
-            verdict = policy.on_no_teacher
+            verdict = max(verdict, policy.on_no_teacher, key=_MILDEST_FIRST.index)
     return TextResult(verdict, decided_by, categories, scores, windows, scanned_chars, escalation)

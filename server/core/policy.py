@@ -4,10 +4,10 @@ A policy file is TOML. Each top-level table is one policy; its name is the polic
 
     [default]
     version = "1"
-    on_no_teacher = "student"            # student | allow | block | review
+    on_no_teacher = "student"            # student | allow | block | review: may raise its verdict, never lowers it
     mode = "inline"                      # inline | async | shadow; may be left out
     shadow_share = 0.05                  # of the texts, under mode "shadow" only
-    teacher_may_clear = true             # false: the teacher may only raise a verdict; may be left out
+    teacher_may_clear = false            # true: the teacher may lower a verdict too, not only raise it; may be left out
     ask_about = "unsure"                 # unsure | all: the unsure categories, or all that have a band; may be left out
     teacher_weight = 1.0                 # of the teacher's score in the answer, in (0, 1]; may be left out
 
@@ -82,7 +82,8 @@ class Policy:
     """Named, versioned, immutable. ``rules`` has one rule per category, in taxonomy order.
 
     ``shadow_share`` is the share of texts that the teacher is asked about under mode ``shadow``; 0 under the others.
-    Without ``teacher_may_clear`` a teacher's No never lifts a block of the student's. ``teacher_weight`` is in (0, 1].
+    Without ``teacher_may_clear`` a teacher's No never lifts a block of the student's, and ``on_no_teacher`` never does.
+    ``teacher_weight`` is in (0, 1].
     """
 
     id: str
@@ -91,7 +92,7 @@ class Policy:
     rules: tuple[Rule, ...]
     mode: Mode = "inline"
     shadow_share: float = 0.0
-    teacher_may_clear: bool = True
+    teacher_may_clear: bool = False
     ask_about: AskAbout = "unsure"
     teacher_weight: float = 1.0
 
@@ -184,7 +185,7 @@ def _policy(policy_id: str, table: Any, where: str) -> Policy:
     mode = _one_of(Mode, table.get("mode", "inline"), f"{where} mode")
     if (mode == "shadow") != ("shadow_share" in table):
         raise PolicyError(f'{where} shadow_share: belongs to mode = "shadow", which needs it')
-    may_clear = table.get("teacher_may_clear", True)
+    may_clear = table.get("teacher_may_clear", False)
     if not isinstance(may_clear, bool):
         raise PolicyError(f"{where} teacher_may_clear: must be true or false")
     weight = _probability(table.get("teacher_weight", 1.0), f"{where} teacher_weight")

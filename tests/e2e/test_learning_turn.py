@@ -160,7 +160,7 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
     learnt = 2 * int((rows["split"] == "train").sum())
     assert provenance["extra"] == {"files": ["mined.parquet"], "rows": learnt}
     assert provenance["base"] == provenance["earlier"][0]["base"] == str(tiny_base)
-    assert f"{learnt} of the rows are mined: mined.parquet." in (out / "artifact" / "MODEL_CARD.md").read_text()
+    assert f"{learnt} of the rows were given beside them: mined.parquet." in (out / "artifact" / "MODEL_CARD.md").read_text()
 
     # try it beside the first on traffic, then promote it
     shadow = ("--shadow-artifact", out / "artifact", "--shadow-share", 1, "--admin-port", 0)

@@ -33,12 +33,12 @@ async def test_a_text_that_talks_to_the_teacher_keeps_the_students_block(open_gu
 
 async def test_over_the_budget_the_policys_choice_is_given_and_counted(open_guard):
     guard = await open_guard(teacher=FakeTeacher(), on_no_teacher="review", settings={"teacher_max_per_s": 0.1})
-    first, second = await guard.result("one violence=0.6"), await guard.result("two violence=0.6")
+    first, second = await guard.result("one violence=0.4"), await guard.result("two violence=0.4")
     assert (first["verdict"], first["decided_by"]) == ("allow", "teacher")
     assert (second["verdict"], second["decided_by"]) == ("review", "student_degraded")
     assert second["escalation"]["outcome"] == "over_budget"
     assert await guard.metric("stillguard_escalations_total", outcome="over_budget") == 1
-    again = await guard.result("one violence=0.6")
+    again = await guard.result("one violence=0.4")
     assert again["decided_by"] == "teacher", "what was answered before costs nothing"
 
 

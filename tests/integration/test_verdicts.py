@@ -134,11 +134,11 @@ async def test_a_teacher_that_fails_leaves_the_student_and_says_so(open_guard, o
 
 
 @pytest.mark.parametrize("choice", ["allow", "block", "review"])
-async def test_a_policy_chooses_the_verdict_when_no_teacher_is_had(open_guard, choice):
+async def test_a_policy_may_raise_the_verdict_when_no_teacher_is_had_and_never_lowers_it(open_guard, choice):
     guard = await open_guard(teacher=NoTeacher(), on_no_teacher=choice)
-    for text in ("violence=0.6", "violence=0.4"):
+    for text, verdict in (("violence=0.6", "block"), ("violence=0.4", choice)):
         result = await guard.result(text)
-        assert (result["verdict"], result["decided_by"]) == (choice, "student_degraded")
+        assert (result["verdict"], result["decided_by"]) == (verdict, "student_degraded")
         assert result["escalation"]["outcome"] == "disabled"
     assert (await guard.result("hate"))["verdict"] == "block"
     assert (await guard.result("plain"))["verdict"] == "allow"

@@ -87,7 +87,7 @@ def test_each_alert_fires_when_it_should_and_only_then():
     [
         ("> 14.4 * 0.001", "> 144 * 0.001"),
         ("> 6 * 0.001", "> 60 * 0.001"),
-        ("> 0.8 * stillguard_queue_max_items", "> 0.95 * stillguard_queue_max_items"),
+        ("stillguard_queue_max_items > 0.8", "stillguard_queue_max_items > 0.95"),
         ('outcome=~"shed|expired|failed"', 'outcome=~"shed|expired|failed|invalid"'),
         ('stage="student",le="0.05"', 'stage="student",le="0.1"'),
         ("stillguard_ready == 0", "stillguard_ready == 1"),

@@ -155,7 +155,7 @@ async def test_one_bare_answer_makes_the_whole_basis_bare():
 
 async def test_over_the_budget_the_policy_chooses_and_it_is_said():
     cascade = cascade_to(FakeTeacher(), total=BudgetLimits(max_per_s=1e-9))
-    texts = [opinion(hate=0.6, passages={"hate": str(i)}) for i in range(3)]
+    texts = [opinion(hate=0.4, passages={"hate": str(i)}) for i in range(3)]
     results = await settle(cascade, *texts, by=asker(on_no_teacher="review"))
     assert sorted(r.escalation.outcome for r in results) == ["answered", "over_budget", "over_budget"]
     assert sorted(r.verdict for r in results) == ["allow", "review", "review"]
@@ -210,7 +210,7 @@ async def test_async_answers_at_once_and_keeps_the_teachers_result():
 async def test_async_keeps_a_degraded_result_too():
     counting = CascadeCounting()
     cascade = cascade_to(FakeTeacher(fails_with="error"), counting=counting)
-    result = await settle_one(cascade, opinion(hate=0.6), mode="async", on_no_teacher="review")
+    result = await settle_one(cascade, opinion(hate=0.4), mode="async", on_no_teacher="review")
     await asyncio.gather(*cascade._background)
     later = cascade.find(result.escalation.id).result
     assert (later.verdict, later.decided_by, later.escalation.outcome) == ("review", "student_degraded", "error")
@@ -219,8 +219,8 @@ async def test_async_keeps_a_degraded_result_too():
 
 async def test_async_with_no_room_to_keep_a_result_is_over_budget():
     cascade = cascade_to(FakeTeacher(), deferred=DeferredResults(max_items=1, ttl_s=3600))
-    results = await settle(cascade, opinion(hate=0.6), opinion(hate=0.61), by=asker(mode="async", on_no_teacher="review"))
-    assert [(r.verdict, r.escalation.outcome) for r in results] == [("block", "pending"), ("review", "over_budget")]
+    results = await settle(cascade, opinion(hate=0.4), opinion(hate=0.41), by=asker(mode="async", on_no_teacher="review"))
+    assert [(r.verdict, r.escalation.outcome) for r in results] == [("allow", "pending"), ("review", "over_budget")]
     await cascade.close()
 
 

@@ -44,15 +44,17 @@ def test_block_at_itself_blocks():
     assert (result.windows, result.scanned_chars) == (2, 3)
 
 
+@pytest.mark.parametrize("outcome", ["deadline", "breaker_open", "over_budget", "unreachable", "error", "disabled"])
 @pytest.mark.parametrize(
-    ("choice", "verdict"), [("student", "block"), ("allow", "allow"), ("block", "block"), ("review", "review")]
+    ("choice", "unsure_allow"), [("student", "allow"), ("allow", "allow"), ("review", "review"), ("block", "block")]
 )
-def test_without_a_teacher_the_policy_chooses_and_the_scores_stay_the_students(choice, verdict):
-    escalation = Escalation("deadline", 2.0, {}, {"hate": 0.6})
-    policy = replace(POLICY, on_no_teacher=choice)
-    result = decide(policy, NO_HARM | {"hate": 0.6}, escalation, windows=1, scanned_chars=1)
-    assert (result.verdict, result.decided_by, result.categories) == (verdict, "student_degraded", ("hate",))
-    assert result.scores["hate"] == 0.6
+def test_without_a_teacher_the_policy_may_raise_the_students_verdict_and_never_lowers_it(choice, unsure_allow, outcome):
+    policy = replace(POLICY, on_no_teacher=choice, teacher_may_clear=True)
+    for score, verdict, categories in ((0.6, "block", ("hate",)), (0.4, unsure_allow, ())):
+        escalation = Escalation(outcome, 2.0, {}, {"hate": score})
+        result = decide(policy, NO_HARM | {"hate": score}, escalation, windows=1, scanned_chars=1)
+        assert (result.verdict, result.decided_by, result.categories) == (verdict, "student_degraded", categories)
+        assert result.scores["hate"] == score
 
 
 @pytest.mark.parametrize("choice", ["student", "allow", "block", "review"])

@@ -120,11 +120,11 @@ def test_a_bad_choice_of_the_teachers_part_is_refused_by_place(tmp_path, lines, 
 
 def test_the_teachers_part_may_be_left_out_or_chosen(tmp_path):
     bare = load(tmp_path, TEACHERS_PART.sub("", DEFAULT, count=1))["default"]
-    assert (bare.mode, bare.shadow_share, bare.teacher_may_clear) == ("inline", 0.0, True)
+    assert (bare.mode, bare.shadow_share, bare.teacher_may_clear) == ("inline", 0.0, False)
     assert (bare.ask_about, bare.teacher_weight) == ("unsure", 1.0)
-    lines = 'mode = "shadow"\nshadow_share = 0.05\nteacher_may_clear = false\nask_about = "all"\nteacher_weight = 0.5\n'
+    lines = 'mode = "shadow"\nshadow_share = 0.05\nteacher_may_clear = true\nask_about = "all"\nteacher_weight = 0.5\n'
     chosen = load(tmp_path, TEACHERS_PART.sub(lines, DEFAULT, count=1))["default"]
-    assert (chosen.mode, chosen.shadow_share, chosen.teacher_may_clear) == ("shadow", 0.05, False)
+    assert (chosen.mode, chosen.shadow_share, chosen.teacher_may_clear) == ("shadow", 0.05, True)
     assert (chosen.ask_about, chosen.teacher_weight) == ("all", 0.5)
     assert chosen.hash != bare.hash
     assert chosen.wording_hash == bare.wording_hash

@@ -120,14 +120,14 @@ def test_what_a_user_can_mend_is_one_line(workshop, capsys, flags, message):
 def test_a_teacher_that_was_asked_about_none_of_the_texts(workshop):
     store = SignalStore(workshop / "elsewhere", teacher=TEACHER, prompt_hash="p", hidden_size=1)
     with pytest.raises(ValueError, match="run label on them first"):
-        join(load_scores(workshop / "dev.npz"), store, IDENTITY)
+        join(load_scores(workshop / "dev.npz"), store, IDENTITY, teacher_may_clear=True)
 
 
 def test_a_policy_that_lets_the_teacher_lift_no_block_is_measured_so(workshop):
     dev = load_scores(workshop / "dev.npz")
     prompt_hash = teacher_form(TEACHER).hash(load_policies()["default"])
     store = SignalStore(workshop / "runs" / "signals", teacher=TEACHER, prompt_hash=prompt_hash)
-    assert not join(dev, store, IDENTITY).keeps_block.any()
+    assert not join(dev, store, IDENTITY, teacher_may_clear=True).keeps_block.any()
     assert join(dev, store, IDENTITY, teacher_may_clear=False).keeps_block.all()
 
 
