@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from server.core.artifact import MODEL, TOKENIZER, Manifest, load_manifest, verify_files
 from server.core.errors import ConfigurationError, PolicyError
 from server.core.policy import load_policies
+from server.core.shared_bound import SharedBound
 from server.core.taxonomy import CATEGORIES
 from server.core.types import Device
 from server.doors import native, openai
@@ -25,7 +26,6 @@ from server.doors.admin import admin_router
 from server.doors.door import DoorLimits
 from server.doors.errors import on_http_exception, on_unexpected
 from server.doors.escalations import DeferredReply, escalations_router
-from server.doors.exchange import BodyBudget
 from server.doors.feedback import FeedbackReply, FeedbackRequest, feedback_router, field_schemas
 from server.doors.front import GuardApp
 from server.doors.health import health_router, index_router, metrics_router
@@ -136,15 +136,15 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         max_request_chars=settings.max_request_chars,
         request_timeout_s=settings.request_timeout_s,
     )
-    bodies = BodyBudget(settings.read_max_bytes)
+    half_sent = SharedBound(settings.read_max_bytes)
     keys = None if settings.api_keys_file is None else load_keys(settings.api_keys_file)
 
     def traced(door: ASGIApp) -> ASGIApp:
         return door if tracing is None else tracing.watching(door, paths=(native.PATH, openai.PATH))
 
-    add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, bodies=bodies, keys=keys, around=traced)
+    add_doors(app, check=service.checker.check, metrics=metrics, limits=limits, half_sent=half_sent, keys=keys, around=traced)
     app.include_router(escalations_router(service.cascade.find, keys=keys))
-    app.include_router(feedback_router(feedback, limits=limits, bodies=bodies, keys=keys))
+    app.include_router(feedback_router(feedback, limits=limits, half_sent=half_sent, keys=keys))
     app.add_schemas(DeferredReply, FeedbackRequest, FeedbackReply)
     app.describe_fields(field_schemas(limits))
     app.include_router(index_router(version))

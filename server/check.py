@@ -21,6 +21,7 @@ from server.cascade import Asker, Cascade, Opinion
 from server.core.calibration import Calibration
 from server.core.errors import DeadlineExceeded, QueueFull
 from server.core.policy import Policy
+from server.core.shared_bound import SharedBound
 from server.core.taxonomy import CATEGORIES
 from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, TextResult, Timings
 from server.inference.classifier import Encoder
@@ -91,7 +92,7 @@ class Checker:
         self._executor = executor
         self._limits = limits
         self._watchers = watchers
-        self._encoding_chars = 0
+        self._encoding = SharedBound(limits.encode_max_chars)
 
     async def check(
         self,
@@ -154,10 +155,8 @@ class Checker:
     async def _read(self, encoder: Encoder, texts: Sequence[Text], chars: int, deadline: float) -> list[Reading]:
         if chars <= self._limits.encode_inline_chars:
             return read_texts(encoder, texts, self._limits.reading)
-        # It leaves free as much as it takes, so that long requests, however many, don't keep shorter ones out.
-        if self._encoding_chars and self._encoding_chars + 2 * chars > self._limits.encode_max_chars:
+        if not self._encoding.take(chars):
             raise QueueFull("too much text is being encoded")
-        self._encoding_chars += chars
         ended = threading.Event()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -167,7 +166,7 @@ class Checker:
             raise DeadlineExceeded("the deadline passed before the request was encoded") from None
         finally:
             ended.set()
-            self._encoding_chars -= chars
+            self._encoding.give_back(chars)
 
 
 def form_opinions(

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from loadtest.bench.processes import NotStarted
 from loadtest.bench.report import Report
 from loadtest.bench.run import Options, run
 from loadtest.bench.table import render
+from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
 from loadtest.goal import render_goals
 from loadtest.texts import generate_texts, read_texts
-
-MISSED, UNUSABLE = 1, 2
 
 DESCRIPTION = """\
 Measure, in one run on this machine: the ceiling (ONNX Runtime alone, no HTTP, the best of all settings); what our server
@@ -48,8 +46,7 @@ exit code: 0; 1 with --gate if a measured target was missed or an answer was wro
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     plan = QUICK if options.quick else FULL
-    out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-bench-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = open_out(options.out, "bench")
     models = 2 if options.stock_model else 1
     try:
         texts = read_texts(options.data, plan.texts, seed=options.seed) if options.data else None
@@ -96,12 +93,7 @@ class _Steps:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest bench",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("bench", DESCRIPTION, EXAMPLES)
     shipped = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"))
     add = parser.add_argument
     add("--artifact", type=Path, default=shipped, metavar="DIR", help=f"the student's artefact; by default {shipped}")
@@ -110,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vs", action="append", default=[], choices=sorted(PEERS), help="also measure this one; may be given several times")
     add("--data", type=Path, metavar="PARQUET", help="texts from the column text of this file, in place of generated ones")
     add("--seed", type=int, default=1, help="of the texts' choice; by default 1")
-    add("--out", type=Path, metavar="DIR", help="takes report.json, bench.png and the servers' logs; by default a new folder")
+    add_out(parser, takes="report.json, bench.png and the servers' logs")
     add("--cache", type=Path, default=default_cache(), metavar="DIR", help="where the peers' environments are kept")
     add("--targets", action="store_true", help="print each target with what was measured")
     add("--gate", action="store_true", help="as --targets, and exit with 1 if one was missed")

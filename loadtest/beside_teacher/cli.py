@@ -3,16 +3,15 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.bench.processes import NotStarted
 from loadtest.beside_teacher.run import NothingUnsure, measure
+from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
 from loadtest.goal import Goal, is_passed, render_goals, titled
 from loadtest.texts import generate_texts, read_texts
 
-MISSED, UNUSABLE = 1, 2
 TIMES_SLOWER = 2.0
 TEXTS = 2_048
 
@@ -30,8 +29,7 @@ exit code: 0; 1 if one of these was missed or couldn't be measured; 2 if it coul
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-teacher-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = open_out(options.out, "teacher")
     try:
         texts = read_texts(options.data, TEXTS) if options.data else generate_texts(TEXTS)
         record = measure(texts, rate_per_s=options.rate, seconds=options.seconds, out=out)
@@ -56,12 +54,10 @@ def _milliseconds(latency: dict[str, float | None]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest teacher", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = verb_parser("teacher", DESCRIPTION)
     add = parser.add_argument
     add("--data", type=Path, metavar="PARQUET", help="real texts, from a column `text`; by default generated ones")
     add("--rate", type=float, default=100.0, metavar="R", help="sure texts a second (default: 100)")
     add("--seconds", type=float, default=20.0, metavar="S", help="how long each part is measured (default: 20)")
-    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    add_out(parser, takes="the report")
     return parser

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,13 +13,13 @@ from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import MAX_CONNECTIONS
 from loadtest.bench.load import Target
 from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
+from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
 from loadtest.flood.run import NothingToFlood, Times, judge_flood, run
 from loadtest.goal import Goal, is_passed, render_goals, titled
 from loadtest.machine import allow_open_files, describe_machine
 from loadtest.plot import draw
 from loadtest.texts import generate_texts
 
-MISSED, UNUSABLE = 1, 2
 TEXTS = 2_048
 QUICK = Times(saturation_s=1.5, normal_s=2.0, flood_s=3.0, after_s=3.0, settle_s=0.5, drain_s=10.0)
 
@@ -39,8 +38,7 @@ exit code: 0; 1 if one of these was missed, or couldn't be measured; 2 if it cou
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     full = Times(saturation_s=10.0, normal_s=10.0, flood_s=options.seconds, after_s=10.0, settle_s=2.0, drain_s=15.0)
-    out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-overload-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = open_out(options.out, "overload")
     allow_open_files(2 * MAX_CONNECTIONS)
     machine = describe_machine()
     try:
@@ -97,13 +95,11 @@ def _started(out: Path) -> Iterator[Target]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest overload", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = verb_parser("overload", DESCRIPTION)
     add = parser.add_argument
     add("--url", help="a server that runs already; by default one is started, with the shipped student and no teacher")
     add("--metrics-url", help="its /metrics; by default on --url")
     add("--seconds", type=float, default=60.0, metavar="S", help="how long three times the saturation is sent; by default 60")
-    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    add_out(parser, takes="the report")
     add("--quick", action="store_true", help="a few seconds of each part: shows that it works, not how the server behaves")
     return parser

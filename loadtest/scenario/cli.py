@@ -6,12 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtest.command import UNUSABLE, Unusable, verb_parser
 from loadtest.scenario.compose import compose
 from loadtest.scenario.exchange import FEEDBACK_PATH
-from loadtest.scenario.look import Unusable, look_at
+from loadtest.scenario.look import look_at
 from loadtest.texts import generate_texts, read_texts
-
-UNUSABLE = 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,9 +33,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest scenario",
-        description="Write what run would ask a server, and the answers that are due, as JSON: k6/scenario.js plays it.",
+    parser = verb_parser(
+        "scenario", "Write what run would ask a server, and the answers that are due, as JSON: k6/scenario.js plays it."
     )
     add = parser.add_argument
     add("--url", required=True, help="the server, which is asked what routes it has")

@@ -5,13 +5,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from loadtest.command import Unusable
 from loadtest.scenario.exchange import CHECK_PATH, MODERATIONS_PATH
 
 _TIMEOUT_S = 10.0
-
-
-class Unusable(ValueError):
-    """There is nothing at that address that could be tested."""
 
 
 @dataclass(frozen=True, slots=True)

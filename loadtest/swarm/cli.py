@@ -2,14 +2,12 @@
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtest.command import UNUSABLE, add_api_key, add_out, open_out, verb_parser
 from loadtest.shapes import SHAPES
 from loadtest.swarm.gate import Limits
-
-UNUSABLE = 2
 
 DESCRIPTION = """\
 Put a realistic load on a server, check every answer, and hold the run against limits. Writes report.json, report.html and
@@ -36,8 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     if problem:
         print(f"run: {problem}", file=sys.stderr)
         return UNUSABLE
-    options.out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-loadtest-"))
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.out = open_out(options.out, "run")
     import locust  # noqa: F401, PLC0415 (makes the standard library cooperative: before whatever uses it)
 
     from loadtest.swarm.session import run_session  # noqa: PLC0415
@@ -47,11 +44,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def work(arguments: Sequence[str]) -> int:
     """The verb ``worker``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest worker", description="Take part in a load test of another process."
-    )
+    parser = verb_parser("worker", "Take part in a load test of another process.")
     parser.add_argument("master", metavar="HOST:PORT", type=_address, help="where python -m loadtest run listens")
-    parser.add_argument("--api-key-file", type=Path, metavar="PATH", help="holds the API key to send")
+    add_api_key(parser)
     options = parser.parse_args(arguments)
     import locust  # noqa: F401, PLC0415 (as above)
 
@@ -76,13 +71,9 @@ def _problem(options: argparse.Namespace) -> str | None:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Limits()
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest run",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument_group("the load").add_argument
+    parser = verb_parser("run", DESCRIPTION, EXAMPLES)
+    load = parser.add_argument_group("the load")
+    add = load.add_argument
     add("--url", help="the server; by default one is started on this machine, with the shipped student and no teacher")
     add("--shape", choices=SHAPES, default="steady", help="steady; ramp (ten stairs); spike (from a quarter and back); soak")
     add("--rate", type=float, metavar="R", help="open loop: requests a second at the shape's height; by default 100")
@@ -91,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warm-up-s", type=float, default=5.0, metavar="S", help="the beginning that isn't measured; by default 5")
     add("--connections", type=int, default=256, metavar="N", help="open loop: connections in all; by default 256")
     add("--timeout-s", type=float, default=10.0, metavar="S", help="how long a client waits for an answer; by default 10")
-    add("--api-key-file", type=Path, metavar="PATH", help="holds the API key to send")
+    add_api_key(load)
     add("--data", type=Path, metavar="PARQUET", help="texts from the column text of this file, in place of generated ones")
     add("--feedback", action="store_true", help="correct some verdicts, too: only where nobody learns from the feedback log")
     add("--exchanges", type=int, default=4_096, metavar="N", help="different requests, which go round; by default 4096")
@@ -100,9 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=0, metavar="N", help="drive from N processes on this machine")
     add("--remote-workers", type=int, default=0, metavar="N", help="wait for N workers that are started elsewhere")
     add("--bind", type=_address, default=("127.0.0.1", 5557), metavar="HOST:PORT", help="where remote workers find this one")
-    add = parser.add_argument_group("the report").add_argument
+    report = parser.add_argument_group("the report")
+    add = report.add_argument
     add("--metrics-url", help="the server's /metrics; by default on --url")
-    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    add_out(report, takes="the report")
     add = parser.add_argument_group("the gate").add_argument
     add("--max-p99-s", type=float, default=defaults.p99_s, metavar="S", help="steady, soak: of checks; by default %(default)g")
     add("--max-error-share", type=float, default=defaults.error_share, metavar="X", help="steady, soak; by default %(default)g")

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
+from loadtest.command import MISSED, UNUSABLE, Unusable, read_api_key
 from loadtest.goal import is_passed, render_goals
 from loadtest.machine import allow_open_files, describe_machine
 from loadtest.plot import draw
 from loadtest.scenario.compose import compose
 from loadtest.scenario.exchange import FEEDBACK_PATH
-from loadtest.scenario.look import Unusable, look_at
+from loadtest.scenario.look import look_at
 from loadtest.shapes import SHAPES
-from loadtest.swarm.cli import UNUSABLE
 from loadtest.swarm.crew import WorkersMissing, play_alone, play_with_workers, work
 from loadtest.swarm.gate import Limits, judge_run, saturation
 from loadtest.swarm.page import write_page
@@ -29,7 +29,6 @@ from loadtest.swarm.tables import notes, tables
 from loadtest.swarm.watch import MIN_SCRAPE_S, Watch
 from loadtest.texts import generate_texts, read_texts
 
-MISSED = 1
 TEXTS = 4_096
 DRAIN_S = 10.0
 DEFAULT_RATE = 100.0
@@ -56,8 +55,8 @@ def run_session(options: argparse.Namespace) -> int:
 def work_for(master: tuple[str, int], api_key_file: Path | None) -> int:
     """Be a worker. The exit code."""
     try:
-        work(master, key=_read_key(api_key_file))
-    except OSError as error:
+        work(master, key=read_api_key(api_key_file))
+    except (Unusable, OSError) as error:
         print(f"worker: {type(error).__name__}: {error or 'no master answered'}", file=sys.stderr)
         return UNUSABLE
     return 0
@@ -86,7 +85,7 @@ def _plan(options: argparse.Namespace, url: str) -> Plan:
 
 def _play(options: argparse.Namespace, plan: Plan, watch: Watch) -> Played:
     if not options.workers and not options.remote_workers:
-        return play_alone(plan, key=_read_key(options.api_key_file), on_begin=watch.begin)
+        return play_alone(plan, key=read_api_key(options.api_key_file), on_begin=watch.begin)
     return play_with_workers(
         plan,
         workers=options.workers or options.remote_workers,
@@ -133,7 +132,3 @@ def _server(options: argparse.Namespace) -> Iterator[str]:
         return
     with stillguard(SHIPPED, options.out / "stillguard.log") as (_, target, _):
         yield f"http://{target.host}:{target.port}"
-
-
-def _read_key(path: Path | None) -> str | None:
-    return None if path is None else path.read_text(encoding="utf-8").strip()

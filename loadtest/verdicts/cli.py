@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 
 import httpx
 
+from loadtest.command import MISSED, UNUSABLE, Unusable, add_api_key, add_out, open_out, read_api_key, verb_parser
 from loadtest.goal import is_passed, render_goals
-from loadtest.scenario.look import Unusable, look_at
+from loadtest.scenario.look import look_at
 from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome, Refused
 from loadtest.verdicts.labelled import ROLES, LabelledFile, Unreadable, read_labelled
 from loadtest.verdicts.picture import draw
 from loadtest.verdicts.report import Answered, Limits, describe, failures, judge_verdicts
 from loadtest.verdicts.tables import render
 
-MISSED, UNUSABLE = 1, 2
 TIMEOUT_S = 30.0
 
 DESCRIPTION = """\
@@ -46,11 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     url = options.url.rstrip("/")
     try:
         files = [read_labelled(path, by=options.by, role=options.role) for path in options.files]
-        key = _read_key(options.api_key_file)
+        key = read_api_key(options.api_key_file)
         if look_at(url).needs_key and key is None:
             raise Unusable(f"{url} asks for an API key: --api-key-file")
-        out = options.out or Path(tempfile.mkdtemp(prefix="stillguard-verdicts-"))
-        out.mkdir(parents=True, exist_ok=True)
+        out = open_out(options.out, "verdicts")
         began, began_s = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
         answered = asyncio.run(_ask(files, url=url, key=key, policy=options.policy, concurrency=options.concurrency))
         _require_answers(answered)
@@ -131,35 +129,20 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def _read_key(path: Path | None) -> str | None:
-    """Raises Unusable: the file holds nothing that can be sent as a key."""
-    if path is None:
-        return None
-    key = path.read_text(encoding="utf-8", errors="replace").strip()
-    if not key.isascii() or len(key.split()) != 1:
-        raise Unusable(f"{path} holds no API key")
-    return key
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest verdicts",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("verdicts", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("files", type=Path, nargs="+", metavar="FILE", help="labelled texts: .jsonl, .csv or .parquet")
     add("--url", required=True, help="the server")
     add("--policy", metavar="ID", help="the policy to ask for; by default the server's own choice")
-    add("--api-key-file", type=Path, metavar="PATH", help="holds the API key to send")
+    add_api_key(parser)
     add("--by", metavar="COLUMN", help="the groups of the report; by default the column kind, where a file has it")
     add("--role", choices=ROLES, default="user", help="of texts for which the file names none; by default user")
     add("--concurrency", type=_count, default=2, metavar="N", help="requests at a time; by default 2")
     add("--max-false-blocks", type=_share, metavar="X", help="limit: most safe texts blocked, of those checked in each file")
     add("--max-misses", type=_share, metavar="X", help="limit: most unsafe texts allowed, of those checked in each file")
     add("--keep-texts", action="store_true", help="also write the texts with a wrong verdict, to failures.jsonl")
-    add("--out", type=Path, metavar="DIR", help="takes the report; by default a new folder")
+    add_out(parser, takes="the report")
     return parser
 
 

@@ -20,10 +20,12 @@ from server.core.errors import (
     StillguardError,
     TextTooLarge,
 )
+from server.core.shared_bound import SharedBound
 from server.core.taxonomy import Category
 from server.core.types import ArtifactId
+from server.doors.body import read_body
 from server.doors.errors import ErrorBody, ErrorReply, error_response, openapi_responses
-from server.doors.exchange import BodyBudget, ClientGone, read_body
+from server.doors.exchange import ClientGone
 from server.doors.front import reference
 
 MAX_BODY_BYTES = 64 * 1024
@@ -95,7 +97,7 @@ def admin_router(
     """``reload`` is :meth:`server.service.Service.reload`, ``load_shadow`` :meth:`server.shadow.ShadowStudent.load`, and
     ``drift`` gives the window's histograms as JSON."""
     router = APIRouter()
-    bodies = BodyBudget(16 * MAX_BODY_BYTES)
+    half_sent = SharedBound(16 * MAX_BODY_BYTES)
     body = {"required": False, "content": {"application/json": {"schema": ReloadRequest.model_json_schema()}}}
 
     @router.post(
@@ -109,7 +111,7 @@ def admin_router(
         request_id = request.state.request_id
         try:
             body = await read_body(
-                request.receive, announced=None, max_bytes=MAX_BODY_BYTES, timeout_s=READ_TIMEOUT_S, budget=bodies
+                request.receive, announced=None, max_bytes=MAX_BODY_BYTES, timeout_s=READ_TIMEOUT_S, half_sent=half_sent
             )
             wanted = _read(body)
             if wanted.is_about_shadow:

@@ -12,17 +12,11 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from server.core.errors import InvalidRequest, RequestError, TextTooLarge
+from server.core.shared_bound import SharedBound
 from server.core.types import CheckAnswer, Outcome, Text
+from server.doors.body import read_body
 from server.doors.errors import ErrorReply, error_envelope, error_headers, reply_for, unexpected_envelope
-from server.doors.exchange import (
-    REQUEST_ID_HEADER,
-    BodyBudget,
-    ClientGone,
-    DisconnectWatch,
-    read_body,
-    request_id_for,
-    send_json,
-)
+from server.doors.exchange import REQUEST_ID_HEADER, ClientGone, DisconnectWatch, request_id_for, send_json
 from server.doors.keys import KeyRing
 from server.doors.wire import BodyReader
 from server.observability.logging import describe_exception
@@ -98,7 +92,7 @@ class Door:
         check: Check,
         metrics: Metrics,
         limits: DoorLimits,
-        bodies: BodyBudget,
+        half_sent: SharedBound,
         keys: KeyRing | None,
     ) -> None:
         """``keys`` None lets everybody in."""
@@ -107,7 +101,7 @@ class Door:
         self._check = check
         self._metrics = metrics
         self._limits = limits
-        self._bodies = bodies
+        self._half_sent = half_sent
         self._keys = keys
         self._encode = msgspec.json.Encoder().encode
 
@@ -154,7 +148,7 @@ class Door:
             announced=headers.get(b"content-length"),
             max_bytes=limits.max_body_bytes,
             timeout_s=deadline - time.monotonic(),
-            budget=self._bodies,
+            half_sent=self._half_sent,
         )
         asked = self._dialect.read(self._body.read(body, headers), headers)
         del body  # the texts may wait for long, and don't need it

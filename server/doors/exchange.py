@@ -1,4 +1,4 @@
-"""One request and its reply, in plain ASGI: its id, its bounded body, its client's going away, its answer."""
+"""One request and its reply, in plain ASGI: its id, its client's going away, its answer."""
 
 import asyncio
 import random
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from starlette.types import Receive, Send
-
-from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
 
 REQUEST_ID_HEADER = b"x-request-id"
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -28,64 +26,6 @@ def request_id_for(wished: bytes | None) -> str:
     if wished is not None and _SANE_REQUEST_ID.fullmatch(wished):
         return wished.decode("ascii")
     return f"{_ids.getrandbits(128):032x}"
-
-
-class BodyBudget:
-    """Bounds what the half-sent bodies of all clients hold together. One per port; used on the event loop only."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._held_bytes = 0
-
-    def take(self, more_bytes: int, *, held_bytes: int) -> None:
-        """Let a body that holds ``held_bytes`` grow. Raises QueueFull when there is no room for it."""
-        # It leaves free as much as it takes, so that long bodies, however many, don't keep shorter ones out.
-        others_bytes = self._held_bytes - held_bytes
-        if others_bytes and others_bytes + 2 * (held_bytes + more_bytes) > self._max_bytes:
-            raise QueueFull("too much is being read")
-        self._held_bytes += more_bytes
-
-    def give_back(self, held_bytes: int) -> None:
-        """A body is whole, or given up."""
-        self._held_bytes -= held_bytes
-
-
-async def read_body(
-    receive: Receive, *, announced: bytes | None, max_bytes: int, timeout_s: float, budget: BodyBudget
-) -> bytes:
-    """The whole body.
-
-    Args:
-        announced: the content length that the client gave.
-        budget: what the body takes of while it isn't whole; one that comes in one piece takes nothing.
-
-    Raises:
-        TextTooLarge: over ``max_bytes``, as announced or as it comes in; the rest is left unread.
-        QueueFull: the budget has no room for it; the rest is left unread.
-        DeadlineExceeded: not all there within ``timeout_s``.
-        ClientGone: the client hung up half-way.
-    """
-    if announced is not None and announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
-        raise TextTooLarge(f"the body is over {max_bytes} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk = message.get("body", b"")
-                if len(body) + len(chunk) > max_bytes:
-                    raise TextTooLarge(f"the body is over {max_bytes} bytes")
-                if not message.get("more_body", False):
-                    return b"".join((body, chunk)) if body else chunk
-                budget.take(len(chunk), held_bytes=len(body))
-                body += chunk
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline passed before the body was there") from None
-    finally:
-        if body:
-            budget.give_back(len(body))
 
 
 async def send_json(

@@ -12,8 +12,10 @@ from msgspec import Meta, Struct
 
 from server.core.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestError, TextTooLarge
 from server.core.feedback import Correction
+from server.core.shared_bound import SharedBound
 from server.core.taxonomy import CATEGORIES, Category
 from server.core.types import Text
+from server.doors.body import read_body
 from server.doors.door import DoorLimits, check_texts
 from server.doors.errors import (
     ErrorBody,
@@ -25,7 +27,7 @@ from server.doors.errors import (
     error_response,
     openapi_responses,
 )
-from server.doors.exchange import BodyBudget, ClientGone, read_body
+from server.doors.exchange import ClientGone
 from server.doors.front import reference, request_body
 from server.doors.keys import KeyRing
 from server.doors.wire import BodyReader
@@ -84,7 +86,7 @@ def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
 
 
 def feedback_router(
-    corrections: Corrections | None, *, limits: DoorLimits, bodies: BodyBudget, keys: KeyRing | None
+    corrections: Corrections | None, *, limits: DoorLimits, half_sent: SharedBound, keys: KeyRing | None
 ) -> APIRouter:
     """``corrections`` None: the log is off, and the route says so; ``keys`` None lets everybody correct."""
     router = APIRouter()
@@ -100,7 +102,7 @@ def feedback_router(
             announced=headers.get(b"content-length"),
             max_bytes=limits.max_body_bytes,
             timeout_s=limits.request_timeout_s,
-            budget=bodies,
+            half_sent=half_sent,
         )
         asked = body_reader.read(body, headers)
         labels = {category: given for category in CATEGORIES if (given := getattr(asked.labels, category, None)) is not None}

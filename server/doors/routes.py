@@ -5,9 +5,9 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from server.core.shared_bound import SharedBound
 from server.doors import native, openai
 from server.doors.door import TIMEOUT_HEADER, Check, Dialect, Door, DoorLimits
-from server.doors.exchange import BodyBudget
 from server.doors.front import Documented, GuardApp
 from server.doors.keys import KeyRing
 from server.observability.metrics import Metrics
@@ -19,7 +19,7 @@ def add_doors(
     check: Check,
     metrics: Metrics,
     limits: DoorLimits,
-    bodies: BodyBudget,
+    half_sent: SharedBound,
     keys: KeyRing | None,
     around: Callable[[ASGIApp], ASGIApp],
 ) -> None:
@@ -33,7 +33,7 @@ def add_doors(
     policy = _header(openai.POLICY_HEADER, "Id of the policy; left out, the server's default.")
 
     def open_door(dialect: Dialect, path: str, summary: str, reply: type, *parameters: dict[str, Any], **codes: str) -> None:
-        door = Door(dialect, check=check, metrics=metrics, limits=limits, bodies=bodies, keys=keys)
+        door = Door(dialect, check=check, metrics=metrics, limits=limits, half_sent=half_sent, keys=keys)
         documented = Documented(
             summary=summary,
             request=dialect.form,

@@ -62,5 +62,6 @@ def near_zones(policy: Policy, log_odds: float) -> Sequence[Zone]:
     zones = []
     for category, rule in zip(CATEGORIES, policy.rules, strict=True):
         yes, no = rule.block_at, 1 - rule.block_at
-        zones.append((category, yes / (yes + no * ratio), yes * ratio / (yes * ratio + no)))
+        low, high = yes / (yes + no * ratio), yes * ratio / (yes * ratio + no)
+        zones.append((category, min(low, yes), max(high, yes)))  # next to 0 and 1 rounding can pass it
     return tuple(zones)

@@ -1,4 +1,4 @@
-"""A request's id, its bounded body, and its client's going away."""
+"""A request's id, its client's going away, and its reply."""
 
 import asyncio
 import re
@@ -6,115 +6,23 @@ import time
 
 import pytest
 
-from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
-from server.doors.exchange import (
-    WATCH_AFTER_S,
-    BodyBudget,
-    ClientGone,
-    DisconnectWatch,
-    read_body,
-    request_id_for,
-    send_json,
-)
+from server.core.errors import TextTooLarge
+from server.doors.exchange import WATCH_AFTER_S, ClientGone, DisconnectWatch, request_id_for, send_json
 
 
-def receiving(*chunks: bytes, then=None):
-    """An ASGI ``receive`` that gives a body in chunks, and then ``then``'s message when that event is set."""
-    messages = [
-        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1} for index, chunk in enumerate(chunks)
-    ]
+async def nothing_more():
+    """An ASGI ``receive`` of a client that stays and sends nothing."""
+    await asyncio.Event().wait()
+
+
+def leaving(gone: asyncio.Event):
+    """An ASGI ``receive`` of a client that goes away then."""
 
     async def receive():
-        if messages:
-            return messages.pop(0)
-        await (then or asyncio.Event()).wait()
+        await gone.wait()
         return {"type": "http.disconnect"}
 
     return receive
-
-
-async def read(receive, announced=None, *, timeout_s=60.0, budget=None):
-    budget = budget or BodyBudget(10)
-    try:
-        return await read_body(receive, announced=announced, max_bytes=10, timeout_s=timeout_s, budget=budget)
-    finally:
-        assert_empty(budget, 10)
-
-
-def assert_empty(budget: BodyBudget, max_bytes: int) -> None:
-    """There would be no room for so much if anything were held."""
-    budget.take(max_bytes, held_bytes=0)
-    budget.give_back(max_bytes)
-
-
-@pytest.mark.parametrize("announced", [None, b"10", b"3", b"ten", b""])
-async def test_a_body_within_the_bound_is_whole_whatever_was_announced(announced):
-    assert await read(receiving(b"0123", b"", b"456789"), announced) == b"0123456789"
-
-
-@pytest.mark.parametrize(
-    ("announced", "chunks"),
-    [
-        (b"11", []),
-        (b"9" * 5_000, []),
-        (None, [b"01234567890"]),
-        (None, [b"01234", b"56789", b"0"]),
-        (b"5", [b"0123456789", b"0"]),
-    ],
-)
-async def test_a_body_over_the_bound_is_refused_as_announced_or_as_it_comes(announced, chunks):
-    with pytest.raises(TextTooLarge, match="the body is over 10 bytes"):
-        await read(receiving(*chunks), announced)
-
-
-async def test_a_body_that_never_ends_meets_the_deadline():
-    sent = [{"type": "http.request", "body": b"0", "more_body": True}]
-
-    async def receive():
-        return sent.pop() if sent else await asyncio.Event().wait()
-
-    with pytest.raises(DeadlineExceeded):
-        await read(receive, timeout_s=0.01)
-
-
-async def test_a_client_that_hangs_up_half_way_is_gone():
-    async def receive():
-        return {"type": "http.disconnect"}
-
-    with pytest.raises(ClientGone):
-        await read(receive)
-
-
-async def test_half_sent_bodies_share_one_budget_and_leave_room_for_shorter_ones():
-    budget, waiting = BodyBudget(20), asyncio.Event()
-
-    async def half(size: int):
-        sent = [{"type": "http.request", "body": b"0" * size, "more_body": True}]
-        waiting.clear()
-
-        async def receive():
-            if not sent:
-                waiting.set()
-                await asyncio.Event().wait()
-            return sent.pop()
-
-        reading = asyncio.create_task(read_body(receive, announced=None, max_bytes=10, timeout_s=60.0, budget=budget))
-        await asyncio.wait([reading, asyncio.create_task(waiting.wait())], return_when=asyncio.FIRST_COMPLETED)
-        return reading
-
-    first, second = await half(10), await half(5)
-    third, fourth = await half(3), await half(2)
-    with pytest.raises(QueueFull, match="too much is being read") as refused:
-        await third
-    assert refused.value.retry_after_s == 1
-    whole = receiving(b"0123456789")
-    assert await read_body(whole, announced=None, max_bytes=10, timeout_s=60.0, budget=budget) == b"0123456789"
-    for reading in (first, second, fourth):
-        assert not reading.done()
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-    assert_empty(budget, 20)
 
 
 @pytest.mark.parametrize("wished", [b"mine", b"a.b_c:d-9", b"x" * 128])
@@ -155,7 +63,7 @@ async def test_the_clients_going_cancels_the_work():
             raise
 
     async with asyncio.timeout(60) as patience:
-        with pytest.raises(ClientGone), DisconnectWatch(receiving(then=gone)):
+        with pytest.raises(ClientGone), DisconnectWatch(leaving(gone)):
             await work()
     assert ended == ["cancelled"]
     assert not patience.expired()
@@ -166,7 +74,7 @@ async def test_a_cancellation_from_elsewhere_passes_through():
     entered = asyncio.Event()
 
     async def serve():
-        with DisconnectWatch(receiving()):
+        with DisconnectWatch(nothing_more):
             entered.set()
             await asyncio.Event().wait()
 
@@ -179,7 +87,7 @@ async def test_a_cancellation_from_elsewhere_passes_through():
 
 async def test_work_that_ends_first_is_left_alone_and_nothing_watches_any_more():
     gone = asyncio.Event()
-    with DisconnectWatch(receiving(then=gone)):
+    with DisconnectWatch(leaving(gone)):
         await asyncio.sleep(0)
     gone.set()
     for _ in range(3):
@@ -205,5 +113,5 @@ async def test_only_work_that_is_not_done_soon_is_watched():
 
 
 async def test_the_works_own_error_is_the_one_that_counts():
-    with pytest.raises(TextTooLarge), DisconnectWatch(receiving()):
+    with pytest.raises(TextTooLarge), DisconnectWatch(nothing_more):
         raise TextTooLarge("over")
