@@ -179,9 +179,13 @@ class Settings(BaseSettings):
     teacher_cache_max_items: int = Field(10_000, ge=0, description="Most answers of the teacher that are kept; 0 keeps none.")
     teacher_cache_ttl_s: Seconds = Field(300.0, description="How long an answer of the teacher is kept, in seconds.")
     async_max_items: Count = Field(
-        1_000, description='Most escalations under way or kept for a poll, under policies of mode "async".'
+        1_000,
+        description='Most escalations under way or kept for a poll, under policies of mode "async"; more are over the budget. '
+        "A result that was polled makes room.",
     )
-    async_ttl_s: Seconds = Field(300.0, description="How long the result of such an escalation is kept, in seconds.")
+    async_ttl_s: Seconds = Field(
+        300.0, description="How long the result of such an escalation is kept, in seconds; more than teacher_timeout_s."
+    )
 
     feedback_dir: Path | None = Field(
         None, description="Folder of the feedback log, for this server alone to read and write; left out, nothing is logged."
@@ -202,7 +206,9 @@ class Settings(BaseSettings):
     feedback_near_log_odds: float = Field(
         0.25, ge=0, le=10, description="Scores within so many log-odds of their block_at are logged as near it; 0: none."
     )
-    feedback_max_per_s: Rate = Field(20.0, description="Most verdicts logged per second; more are dropped.")
+    feedback_max_per_s: Rate = Field(
+        20.0, description="Most verdicts logged per second, more are dropped; and most corrections, more are told to wait."
+    )
     feedback_max_bytes: int = Field(
         1024**3, ge=16 * 1024, description="Most bytes of all the log's files together; the oldest go first."
     )
@@ -210,7 +216,7 @@ class Settings(BaseSettings):
         30 * 86_400.0, ge=3_600, le=3_650 * 86_400.0, description="How long a record is kept at most, in seconds."
     )
     feedback_recall_max_items: Count = Field(
-        50_000, description="Of how many requests the verdicts are remembered, for corrections; about 0.4 kB each."
+        50_000, description="Of how many texts the verdicts are remembered, for corrections; about 0.5 kB each."
     )
     feedback_recall_s: float = Field(
         86_400.0, gt=0, le=30 * 86_400.0, description="For how long they are remembered, in seconds."
@@ -235,6 +241,12 @@ class Settings(BaseSettings):
     def _teacher_url_has_a_model(self) -> "Settings":
         if self.teacher_urls and self.teacher_model is None:
             raise ValueError("a teacher URL needs --teacher-model (STILLGUARD_TEACHER_MODEL)")
+        return self
+
+    @model_validator(mode="after")
+    def _an_escalation_ends_before_it_is_forgotten(self) -> "Settings":
+        if self.async_ttl_s <= self.teacher_timeout_s:
+            raise ValueError("--async-ttl-s must be more than --teacher-timeout-s")
         return self
 
     @model_validator(mode="after")

@@ -57,7 +57,10 @@ def in_band(scores: np.ndarray, bands: np.ndarray) -> np.ndarray:
 
 
 def keeps_its_block(scores: np.ndarray, block_at: np.ndarray, bands: np.ndarray, keeps_block: np.ndarray) -> np.ndarray:
-    """bool (N,): the student blocks it, and it may be speaking to a model or hides what it says; ``server/cascade.py``."""
+    """bool (N,): the student blocks it, and it may be speaking to a model or hides what it says; ``server/cascade.py``.
+
+    The server keeps the block of a text with several blocked windows too: scores of whole texts can't tell.
+    """
     low, high = bands[JAILBREAK]
     suspect_from = min(low, block_at[JAILBREAK]) if low < high else block_at[JAILBREAK]
     return (scores >= block_at).any(axis=1) & (keeps_block | (scores[:, JAILBREAK] >= suspect_from))

@@ -18,15 +18,23 @@ TARGET_RATE, TARGET_GAP = 0.10, 0.80
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Measured core-seconds per text, and the price of a core for an hour in any currency."""
+    """Measured core-seconds, and the price of a core for an hour in any currency.
+
+    Attributes:
+        student_core_s: of the student for a text.
+        teacher_core_s: of the teacher for a text that it is asked one question about.
+        question_core_s: of the teacher for each further question about a text: less, since it has read the text.
+    """
 
     student_core_s: float
     teacher_core_s: float
+    question_core_s: float
     core_hour_price: float
 
-    def per_1000_texts(self, *, escalated: float, with_student: bool = True) -> float:
-        core_s = self.student_core_s * with_student + self.teacher_core_s * escalated
-        return 1000 * core_s * self.core_hour_price / 3600
+    def per_1000_texts(self, *, escalated: float, questions: float, with_student: bool = True) -> float:
+        """``escalated`` is a share of all texts, ``questions`` their mean number over all texts."""
+        teacher_core_s = self.teacher_core_s * escalated + self.question_core_s * (questions - escalated)
+        return 1000 * (self.student_core_s * with_student + teacher_core_s) * self.core_hour_price / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,8 @@ class Bench:
         escalated = questions.any(axis=1)
         share = float(np.average(escalated, weights=self.opinions.weights))
         unanswered = (questions & np.isnan(self.opinions.teacher)).any(axis=1)
-        cost = self._prices and self._prices.per_1000_texts(escalated=share, with_student=with_student)
+        each = float(np.average(questions.sum(axis=1), weights=self.opinions.weights))
+        cost = self._prices and self._prices.per_1000_texts(escalated=share, questions=each, with_student=with_student)
         return self._point(
             name,
             scores,

@@ -40,7 +40,10 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
         help="share of your traffic that violates something (default: as in the texts drawn)",
     )
     add("--student-core-s", type=float, help="measured core-seconds that the student spends on a text")
-    add("--teacher-core-s", type=float, help="measured core-seconds that the teacher spends on a text")
+    add(
+        "--teacher-core-s", type=float, help="measured core-seconds that the teacher spends on a text and one question about it"
+    )
+    add("--question-core-s", type=float, help="measured core-seconds that each further question about a text costs")
     add("--core-hour-price", type=float, help="price of one core for one hour, in any currency")
     add("--router", action="store_true", help="also fit a learned router on dev and compare it with the bands on test")
     add("--write-policy", action="store_true", help="put thresholds, bands and weight into the policy file")
@@ -106,9 +109,9 @@ def _target(arguments: Namespace) -> Target:
 
 
 def _prices(arguments: Namespace) -> Prices | None:
-    given = (arguments.student_core_s, arguments.teacher_core_s, arguments.core_hour_price)
+    given = (arguments.student_core_s, arguments.teacher_core_s, arguments.question_core_s, arguments.core_hour_price)
     if None not in given:
         return Prices(*given)
     if any(value is not None for value in given):
-        raise ValueError("a cost needs all of --student-core-s, --teacher-core-s and --core-hour-price")
+        raise ValueError("a cost needs all of --student-core-s, --teacher-core-s, --question-core-s and --core-hour-price")
     return None

@@ -1,9 +1,9 @@
 """Candidates from the server's feedback log: verdicts joined with what moderators and the teacher say of them.
 
 A moderator outranks the teacher. A teacher's answer is not learnt where the server would not let it clear a text either
-(disguised, or perhaps speaking to a model) and it is lower than the student's score: else a text could teach the next
-student what it talked the teacher into. Ids come from clients, so one may stand for two different texts: a correction that
-doesn't say which it is about is left out.
+(disguised, perhaps speaking to a model, or blocked and of several windows) and it is lower than the student's score: else a
+text could teach the next student what it talked the teacher into. Ids come from clients, so one may stand for two different
+texts: a correction that doesn't say which it is about is left out.
 """
 
 from collections import Counter, defaultdict
@@ -161,7 +161,9 @@ def _trusted_answers(record: VerdictRecord, policies: PolicySet) -> np.ndarray:
     if record.teacher is None:
         return answers
     policy = policies[record.policy_id if record.policy_id in policies else "default"]
-    may_clear = policy.teacher_may_clear or not policy.violated(record.student_scores)
+    # How many windows were blocked isn't logged; where the teacher decided, the server has looked.
+    is_bounded = record.windows == 1 or record.decided_by == "teacher"
+    may_clear = (policy.teacher_may_clear and is_bounded) or not policy.violated(record.student_scores)
     may_clear = may_clear and not record.is_disguised and not policy.suspects_injection(record.student_scores)
     for name, score in record.teacher.scores.items():
         if may_clear or score >= record.student_scores[name]:

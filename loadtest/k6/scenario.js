@@ -63,7 +63,7 @@ function followUp(asked) {
   if (asked.kind === 'feedback') {
     if (!answered.length) return null;
     const [id, verdict] = answered.pop();
-    const body = JSON.stringify({ id, index: 0, verdict: verdict === 'allow' ? 'allow' : 'block' });
+    const body = JSON.stringify({ id, index: 0, verdict });
     return Object.assign({}, asked, { body });
   }
   return asked;
@@ -111,7 +111,8 @@ function remember(answer) {
     if (escalation && escalation.outcome === 'pending') pending.push(escalation.id);
   }
   pending.splice(0, pending.length - 16);
-  answered.push([answer.id, answer.results[0].verdict]);
+  const { verdict } = answer.results[0];
+  if (verdict !== 'review') answered.push([answer.id, verdict]); // nobody can agree with that
   if (answered.length > 16) answered.shift();
 }
 

@@ -31,8 +31,7 @@ class Memory:
                 return None
             request_id, verdict = rng.choice(self._answered)
             # It agrees with the server, which does a log that somebody may learn from the least harm.
-            body = {"id": request_id, "index": 0, "verdict": "allow" if verdict == "allow" else "block"}
-            return replace(asked, body=json.dumps(body))
+            return replace(asked, body=json.dumps({"id": request_id, "index": 0, "verdict": verdict}))
         return asked
 
     def note(self, index: int, asked: Exchange, answer: Any) -> str | None:
@@ -50,7 +49,8 @@ class Memory:
             return None
         results = answer["results"]
         self._pending.extend(result["escalation"]["id"] for result in results if is_pending(result))
-        self._answered.append((answer["id"], results[0]["verdict"]))
+        if (verdict := results[0]["verdict"]) != "review":  # nobody can agree with that
+            self._answered.append((answer["id"], verdict))
         scores = [student_scores(result) for result in results]
         before = self._scores.setdefault((index, answer["artifact"]["hash"]), scores)
         is_same = all(

@@ -30,6 +30,7 @@ from server.doors.errors import (
 from server.doors.exchange import ClientGone
 from server.doors.front import reference, request_body
 from server.doors.keys import KeyRing
+from server.doors.openai import ID_PREFIX
 from server.doors.wire import BodyReader
 
 PATH = "/v1/feedback"
@@ -109,14 +110,17 @@ def feedback_router(
         if asked.verdict is None and not labels:
             raise InvalidRequest("a correction needs a verdict or labels", param="verdict")
         _check_texts(asked, keeps_text=corrections.keeps_text, limits=limits)
-        is_taken = corrections.correct(
-            asked.id,
-            asked.index,
-            verdict=asked.verdict,
-            labels=labels,
-            by=by,
-            note=asked.note,
-            text=asked.text,
+        is_taken = any(
+            corrections.correct(
+                request_id,
+                asked.index,
+                verdict=asked.verdict,
+                labels=labels,
+                by=by,
+                note=asked.note,
+                text=asked.text,
+            )
+            for request_id in dict.fromkeys((asked.id, asked.id.removeprefix(ID_PREFIX)))
         )
         if not is_taken:
             return _refusal(404, "not_found", "no verdict of this id and index is remembered here", request)

@@ -58,6 +58,9 @@ _ERROR_NAMES = {
 }
 """Our code → OpenAI's type and code."""
 
+ID_PREFIX = "modr-"
+"""Before the request's id, as in OpenAI's replies."""
+
 ERROR_CODES = {ours: theirs for ours, (_, theirs) in _ERROR_NAMES.items()}
 
 
@@ -136,7 +139,7 @@ class OpenAIDialect:
 
     def write(self, answer: CheckAnswer, request_id: str) -> ModerationReply:
         return ModerationReply(
-            id=f"modr-{request_id}",
+            id=ID_PREFIX + request_id,
             model=f"stillguard-{answer.artifact.version}",
             results=[_write_moderation(result) for result in answer.results],
             stillguard=VersionsReply(write_artifact(answer.artifact), PolicyReply(answer.policy_id, answer.policy_version)),

@@ -17,6 +17,7 @@ class FakeDisk:
 
     Attributes:
         sealed, open: what the files hold, by stem.
+        left_behind: those of the open ones that nobody writes any more.
         synced: how much of each file is safe, in bytes.
     """
 
@@ -24,6 +25,7 @@ class FakeDisk:
         self.fails = fails
         self.sealed: dict[str, bytes] = {}
         self.open: dict[str, bytearray] = {}
+        self.left_behind: set[str] = set()
         self.synced: dict[str, int] = {}
 
     @property
@@ -45,6 +47,9 @@ class FakeDisk:
 
     def seal_left_behind(self) -> None:
         self.fails("seal_left_behind")
+        for stem in sorted(self.left_behind):
+            self.sealed[stem] = bytes(self.open.pop(stem))
+        self.left_behind.clear()
 
     def files(self) -> list[FileInfo]:
         self.fails("files")
@@ -82,4 +87,8 @@ class FakeFile:
         self._disk.sealed[self._stem] = bytes(data)
 
     def abandon(self) -> None:
-        """What is there stays as it is."""
+        """What is there stays as it is; an empty file leaves no trace."""
+        if self._disk.open.get(self._stem):
+            self._disk.left_behind.add(self._stem)
+        else:
+            self._disk.open.pop(self._stem, None)

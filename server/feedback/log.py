@@ -1,6 +1,7 @@
 """The feedback log as the rest of the server sees it: told of every answered request, and of moderators' corrections."""
 
 import asyncio
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from server.check import Checked
-from server.core.errors import QueueFull
+from server.core.errors import InvalidRequest, QueueFull
 from server.core.feedback import Correction, FeedbackRecord, TeacherOpinion, VerdictRecord
 from server.core.taxonomy import Category
 from server.core.token_bucket import TokenBucket
@@ -36,6 +37,7 @@ class FeedbackLog:
 
     Args:
         cap: how many verdicts may be logged.
+        corrections_cap: how many corrections may be.
         teacher: identity of the teacher that answers escalations.
         keeps_text: a correction may bring its text and a note.
     """
@@ -45,6 +47,7 @@ class FeedbackLog:
         *,
         sampler: Sampler,
         cap: TokenBucket,
+        corrections_cap: TokenBucket,
         recall: Recall,
         intake: Intake,
         writer: Writer,
@@ -55,6 +58,7 @@ class FeedbackLog:
     ) -> None:
         self._sampler = sampler
         self._cap = cap
+        self._corrections_cap = corrections_cap
         self._recall = recall
         self._intake = intake
         self._writer = writer
@@ -101,7 +105,8 @@ class FeedbackLog:
         note: str | None,
         text: str | None,
     ) -> bool:
-        """Take a moderator's correction; it is on its way to the disk, not there yet.
+        """Take a moderator's correction; it is on its way to the disk, not there yet. The verdict's last one, come again, is
+        neither written nor counted a second time.
 
         Args:
             note, text: None unless :attr:`keeps_text`.
@@ -110,11 +115,19 @@ class FeedbackLog:
             False if no such verdict is remembered.
 
         Raises:
+            InvalidRequest: nobody could learn from it: it is about another text, or a block for nothing.
             QueueFull: the log can't take it now.
         """
         given = self._recall.find(request_id, index)
         if given is None:
             return False
+        if text is not None and self._recall.mark(text) != given.text_mark:
+            raise InvalidRequest("is not the text that this verdict is about", param="text")
+        if verdict == "block" and not any(labels.values()) and labels.keys() >= set(given.categories):
+            raise InvalidRequest("say which category is violated: the verdict named none that stands", param="labels")
+        mark = self._recall.mark(json.dumps([verdict, dict(labels), by, note, text]))
+        if mark == given.correction_mark:
+            return True
         record = FeedbackRecord(
             at=self._now(),
             id=request_id,
@@ -126,9 +139,10 @@ class FeedbackLog:
             note=note,
             role=given.role,
         )
-        if self._writer.pausing_s or not self._intake.offer(Draft(record, text)):
-            wait_s = math.ceil(self._writer.pausing_s)
-            raise QueueFull("the feedback log can't take the correction now", retry_after_s=wait_s)
+        wait_s = self._writer.pausing_s or self._corrections_cap.take()
+        if wait_s or not self._intake.offer(Draft(record, text)):
+            raise QueueFull("the feedback log can't take the correction now", retry_after_s=math.ceil(wait_s))
+        self._recall.corrected(request_id, index, mark)
         self._observer.corrected(_kind(given, verdict), _wrong_labels(given, labels))
         return True
 

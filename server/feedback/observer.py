@@ -26,6 +26,10 @@ class FeedbackObserver(Protocol):
         """All the log's files together, those of other servers in the same folder included."""
         ...
 
+    def files_removed(self, files: int) -> None:
+        """So many of the log's files went before their time, for the disk was full."""
+        ...
+
     def corrected(self, kind: CorrectionKind, labels: Mapping[Category, LabelKind]) -> None:
         """A moderator's correction was taken; ``labels`` are the categories in which the server was wrong."""
         ...

@@ -61,10 +61,16 @@ def open_feedback_log(settings: Settings, observer: FeedbackObserver, *, teacher
         sync_s=SYNC_S,
         observer=observer,
     )
+    burst = max(1.0, settings.feedback_max_per_s)
     return FeedbackLog(
         sampler=Sampler(share=settings.feedback_sample_share, near_log_odds=settings.feedback_near_log_odds),
-        cap=TokenBucket(settings.feedback_max_per_s, max(1.0, settings.feedback_max_per_s)),
-        recall=Recall(max_items=settings.feedback_recall_max_items, ttl_s=settings.feedback_recall_s),
+        cap=TokenBucket(settings.feedback_max_per_s, burst),
+        corrections_cap=TokenBucket(settings.feedback_max_per_s, burst),
+        recall=Recall(
+            max_items=settings.feedback_recall_max_items,
+            ttl_s=settings.feedback_recall_s,
+            marks_texts=settings.feedback_keep_text,
+        ),
         intake=intake,
         writer=writer,
         teacher=teacher,

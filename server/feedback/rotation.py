@@ -81,6 +81,21 @@ class RotatingLog:
             self.seal()
         self._retain(room_bytes=0)
 
+    def make_room(self) -> int:
+        """Remove the oldest whole files, as many as hold what a new one may.
+
+        Returns:
+            how many.
+        """
+        freed_bytes = removed = 0
+        for info in _oldest_first(self._disk.files()):
+            if freed_bytes >= self._limits.file_max_bytes:
+                break
+            self._disk.remove(info)
+            freed_bytes += info.size_bytes
+            removed += 1
+        return removed
+
     def abandon(self) -> None:
         """Give up the file as it is; never raises."""
         if self._file is not None:
@@ -99,7 +114,8 @@ class RotatingLog:
         files = self._disk.files()
         total = sum(info.size_bytes for info in files)
         kept: list[float] = []
-        for begun, info in sorted(((begun_at(info), info) for info in files if info.is_sealed), key=lambda pair: pair[0]):
+        for info in _oldest_first(files):
+            begun = begun_at(info)
             if begun + self._limits.max_age_s <= self._clock() or total + room_bytes > self._limits.max_bytes:
                 self._disk.remove(info)
                 total -= info.size_bytes
@@ -107,6 +123,11 @@ class RotatingLog:
                 kept.append(begun)
         self._oldest = kept[0] if kept else None
         self._others_bytes = total - self._size_bytes
+
+
+def _oldest_first(files: list[FileInfo]) -> list[FileInfo]:
+    """The whole ones."""
+    return sorted((info for info in files if info.is_sealed), key=begun_at)
 
 
 def begun_at(info: FileInfo) -> float:

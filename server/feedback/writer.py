@@ -1,5 +1,7 @@
 """The thread that writes the feedback log. Whatever the disk does, nobody but this thread waits for it."""
 
+import contextlib
+import errno
 import logging
 import threading
 import time
@@ -19,10 +21,13 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Writer:
     """Started once, closed once. While the disk refuses, records wait in the intake, as far as there is room, and the writer
-    tries again after pauses that double. A record that is refused twice is dropped.
+    tries again after pauses that double. A record that is refused twice is dropped. When the disk turns out to be full, the
+    oldest files of the log make room for a new one, once: if that doesn't help, what fills the disk isn't ours.
 
     Args:
         sync_s: the longest that a written record waits to be safe on the disk.
@@ -79,6 +84,8 @@ class Writer:
             except Exception as error:  # a defect is met like a broken disk: a thread that died could only be mourned
                 self._log.abandon()
                 self._unsynced_since = None
+                if not self._is_said_down and isinstance(error, OSError) and error.errno in _FULL:
+                    self._make_room()
                 self._say_down(error)
             if is_last:
                 self._drop_all()
@@ -87,6 +94,10 @@ class Writer:
             self._closing.wait(self._pause_s)
             self.pausing_s = 0.0
             self._pause_s = min(self._pause_s * 2, self._last_pause_s)
+
+    def _make_room(self) -> None:
+        with contextlib.suppress(OSError):
+            self._observer.files_removed(self._log.make_room())
 
     def _write_all(self, hash_key: bytes) -> None:
         """Until the intake is closed and empty."""

@@ -37,6 +37,11 @@ class FeedbackMetrics:
         )
         self._dropped = {why: dropped.labels(why) for why in get_args(DropReason)}
         self._log_bytes = Gauge("stillguard_feedback_log_bytes", "Size of all files of the feedback log.", registry=registry)
+        self._removed = Counter(
+            "stillguard_feedback_removed_files",
+            "Whole files of the feedback log that were removed before their time, for the disk was full.",
+            registry=registry,
+        )
         corrections = Counter(
             "stillguard_feedback_corrections",
             "Moderators' corrections by what became of the verdict.",
@@ -70,6 +75,9 @@ class FeedbackMetrics:
 
     def log_measured(self, total_bytes: int) -> None:
         self._log_bytes.set(total_bytes)
+
+    def files_removed(self, files: int) -> None:
+        self._removed.inc(files)
 
     def corrected(self, kind: CorrectionKind, labels: Mapping[Category, LabelKind]) -> None:
         self._corrections[kind].inc()

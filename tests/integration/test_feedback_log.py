@@ -106,7 +106,7 @@ async def test_without_consent_no_text_reaches_the_log_by_any_way(open_logging, 
             assert refused.status_code == 400
             assert refused.json()["error"]["param"] == next(iter(more))
             assert CANARY not in refused.text
-        taken = await client.post("/v1/feedback", json={"id": reply["id"], "verdict": "block"})
+        taken = await client.post("/v1/feedback", json={"id": reply["id"], "verdict": "allow"})
         assert taken.status_code == 202
     for path in folder.rglob("*"):
         assert CANARY.encode() not in path.read_bytes()
@@ -120,7 +120,7 @@ async def test_without_consent_no_text_reaches_the_log_by_any_way(open_logging, 
 async def test_the_log_never_shows_on_standard_error_or_among_the_metrics(open_logging, log_lines):
     async with open_logging(keep_text=True) as client:
         reply = await check(client, f"{CANARY} hate=0.45")
-        note = {"id": reply["id"], "verdict": "block", "note": f"note {CANARY}", "text": CANARY}
+        note = {"id": reply["id"], "labels": {"hate": True}, "note": f"note {CANARY}", "text": f"{CANARY} hate=0.45"}
         assert (await client.post("/v1/feedback", json=note)).status_code == 202
         assert CANARY not in (await client.get("/metrics")).text
     assert CANARY not in json.dumps(log_lines())
@@ -207,6 +207,20 @@ async def test_under_a_shadow_policy_the_log_has_what_the_teacher_would_have_sai
     assert (logged.teacher.outcome, len(logged.teacher.scores), logged.teacher.scores["hate"]) == ("answered", 8, 0.9)
 
 
+async def test_a_reply_of_the_openai_route_is_corrected_by_its_own_id(open_logging, folder):
+    async with open_logging(keep_text=True) as client:
+        replies = [
+            await client.post("/v1/moderations", json={"input": "plain"}, headers={"x-request-id": wished})
+            for wished in ("mine", "modr-mine")
+        ]
+        for request_id in ("modr-mine", "modr-modr-mine", "mine"):
+            taken = await client.post("/v1/feedback", json={"id": request_id, "verdict": "allow", "text": "plain"})
+            assert (taken.status_code, taken.json()["id"]) == (202, request_id)
+        assert (await client.post("/v1/feedback", json={"id": "modr-other", "verdict": "allow"})).status_code == 404
+    assert [reply.json()["id"] for reply in replies] == ["modr-mine", "modr-modr-mine"]
+    assert [record.id for record in records(folder)] == ["modr-mine", "mine"], "the second said no more than the first"
+
+
 @pytest.mark.parametrize(
     ("body", "refusal"),
     [
@@ -220,6 +234,8 @@ async def test_under_a_shadow_policy_the_log_has_what_the_teacher_would_have_sai
         ({"verdict": "allow", "index": -1}, (400, "invalid_request", "index")),
         ({"verdict": "allow", "note": "n" * 2_001}, (400, "invalid_request", "note")),
         ({"verdict": "allow", "text": "t" * 100_001}, (413, "too_large", "text")),
+        ({"verdict": "allow", "text": f"another {CANARY}"}, (400, "invalid_request", "text")),
+        ({"verdict": "block"}, (400, "invalid_request", "labels")),
         ({"verdict": "allow", "by": "me"}, (400, "invalid_request", None)),
     ],
 )

@@ -44,6 +44,7 @@ def test_every_knob_has_a_description_and_a_flag_in_the_help(capsys):
             '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL that begins with http:// or https://',
         ),
         (["--teacher-breaker-failures", "11"], "--teacher-breaker-failures must be at most --teacher-breaker-window"),
+        (["--teacher-timeout-s", "300"], "--async-ttl-s must be more than --teacher-timeout-s"),
         (["--encode-max-chars", "100"], "--encode-max-chars must be at least --max-request-chars"),
         (["--teacher", "http://t"], "a teacher URL needs --teacher-model (STILLGUARD_TEACHER_MODEL)"),
     ],

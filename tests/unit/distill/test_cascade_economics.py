@@ -30,7 +30,7 @@ def worlds():
 @pytest.fixture(scope="module")
 def result(worlds):
     return economics(
-        *worlds, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=Prices(0.001, 0.1, 0.036), with_router=True
+        *worlds, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=Prices(0.001, 0.1, 0.02, 0.036), with_router=True
     )
 
 
@@ -94,9 +94,12 @@ def test_calibration_is_told_for_both_on_the_same_known_labels(result, worlds):
 
 def test_costs_are_core_seconds_at_a_price(result):
     assert point(result, "student").cost_per_1000_texts == pytest.approx(0.001 * 1000 * 0.036 / 3600)
-    assert point(result, "teacher").cost_per_1000_texts == pytest.approx(0.1 * 1000 * 0.036 / 3600)
+    assert point(result, "teacher").cost_per_1000_texts == pytest.approx((0.1 + 7 * 0.02) * 1000 * 0.036 / 3600)
+    assert point(result, "both").cost_per_1000_texts == pytest.approx((0.001 + 0.1 + 7 * 0.02) * 1000 * 0.036 / 3600)
     cascade = point(result, "chosen")
-    assert cascade.cost_per_1000_texts == pytest.approx((0.001 + 0.1 * cascade.escalated) * 1000 * 0.036 / 3600)
+    assert cascade.questions > 1
+    core_s = 0.001 + cascade.escalated * (0.1 + (cascade.questions - 1) * 0.02)
+    assert cascade.cost_per_1000_texts == pytest.approx(core_s * 1000 * 0.036 / 3600)
 
 
 def test_wrong_verdicts_are_counted_by_hand():

@@ -105,6 +105,20 @@ def test_where_the_teacher_may_clear_nothing_its_no_to_a_block_is_not_learnt_and
         same(mined.answers, learnt)
 
 
+@pytest.mark.parametrize(
+    ("changes", "learnt"),
+    [
+        ({}, values(hate=0.7)),
+        ({"decided_by": "teacher", "verdict": "allow", "categories": ()}, values(toxicity=0.02, hate=0.7)),
+        ({"student_scores": dict.fromkeys(CATEGORIES, 0.05)}, values(toxicity=0.02, hate=0.7)),
+    ],
+    ids=["shadow", "the server let it", "nothing to clear"],
+)
+def test_a_no_to_a_text_of_several_windows_is_learnt_only_where_the_server_let_it_lift_the_block(changes, learnt):
+    record = verdict(windows=3, reasons=("disagreeing",), teacher=answered(toxicity=0.02, hate=0.7), **changes)
+    same(only(record).answers, learnt)
+
+
 def test_a_verdict_without_text_is_counted():
     assert found(verdict(text=None, text_key="k"), correction("allow", id="other")) == (
         [],

@@ -13,6 +13,7 @@ class Recording:
     dropped: Counter = field(default_factory=Counter)
     corrections: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     total_bytes: int = 0
+    removed_files: int = 0
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,6 +30,9 @@ class Recording:
 
     def log_measured(self, total_bytes) -> None:
         self.total_bytes = total_bytes
+
+    def files_removed(self, files) -> None:
+        self.removed_files += files
 
     def corrected(self, kind, labels) -> None:
         self.corrections.append((kind, labels))

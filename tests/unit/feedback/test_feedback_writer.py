@@ -20,6 +20,7 @@ from tests.unit.core.test_feedback_records import FEEDBACK, VERDICT
 from tests.unit.feedback.recording import Recording
 
 LIMITS = FileLimits(file_max_bytes=2_000, file_max_age_s=60, max_bytes=10**6, max_age_s=1_000)
+BROKEN = OSError(5, "Input/output error")
 FULL = OSError(28, "No space left on device")
 
 
@@ -44,7 +45,7 @@ class World:
 
     def fails(self, _operation) -> None:
         if self.script and self.script.pop():
-            raise FULL
+            raise BROKEN
 
     def offer(self, count: int, *, start: int = 0) -> None:
         for index in range(start, start + count):
@@ -84,6 +85,46 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time():
     assert world.writer.close(60)
     assert world.indices == list(range(50))
     assert world.recording.dropped == Counter()
+
+
+class SmallDisk(World):
+    """One that holds ``capacity`` bytes, of which others take ``taken``."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.taken = capacity, 0
+        super().__init__()
+
+    def fails(self, operation) -> None:
+        held = sum(map(len, (*self.disk.sealed.values(), *self.disk.open.values())))
+        if operation == "append" and held + self.taken >= self.capacity:
+            raise FULL
+
+
+def test_a_disk_that_our_own_log_fills_takes_the_newest_records_and_loses_the_oldest_files():
+    world = SmallDisk(10_000)
+    world.offer(50)
+    world.writer.start()
+    world.recording.wait_for(settled=50)
+    assert world.writer.close(60)
+    assert world.recording.dropped == Counter()
+    assert world.recording.removed_files > 1
+    kept = sorted(set(world.indices))
+    assert kept == list(range(50 - len(kept), 50)), "the newest, none of them missing"
+    assert 5 < len(kept) < 50
+
+
+def test_a_disk_that_others_fill_costs_the_log_one_files_worth_and_no_more():
+    world = SmallDisk(10_000)
+    world.offer(8)
+    world.writer.start()
+    world.recording.wait_for(settled=8)
+    before = len(world.disk.sealed)
+    world.taken = 10_000
+    world.offer(5, start=8)
+    world.recording.wait_for(settled=13)
+    assert world.writer.close(60)
+    assert world.recording.dropped == Counter(disk=5)
+    assert world.recording.removed_files == 2 < before
 
 
 def test_a_record_that_never_fits_does_not_block_the_others():

@@ -104,8 +104,19 @@ def test_after_a_failure_the_next_line_begins_a_file():
         world.append()
     world.log.abandon()
     world.append()
-    assert len(world.disk.open) == 2
+    assert (len(world.disk.sealed), len(world.disk.open)) == (1, 1)
     assert world.disk.lines == world.appended
+
+
+def test_room_is_made_of_the_oldest_whole_files_and_of_no_more_than_a_new_one_needs():
+    world = World()
+    for _ in range(7):
+        world.append(60)
+    assert world.file_sizes == [60] * 6
+    assert world.log.make_room() == 2, "of 60 bytes each, for 100"
+    assert world.disk.lines == world.appended[3:]
+    assert world.log.make_room() + world.log.make_room() + world.log.make_room() == 3
+    assert world.disk.lines == world.appended[-1:], "the one being written stays"
 
 
 def test_a_name_that_is_not_of_ours_is_the_oldest():

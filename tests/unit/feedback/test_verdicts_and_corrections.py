@@ -9,7 +9,7 @@ import pytest
 
 from server.cascade import Opinion
 from server.check import Checked
-from server.core.errors import QueueFull
+from server.core.errors import InvalidRequest, QueueFull
 from server.core.feedback import TeacherOpinion
 from server.core.taxonomy import CATEGORIES
 from server.core.token_bucket import TokenBucket
@@ -40,7 +40,8 @@ class World:
         self.log = FeedbackLog(
             sampler=Sampler(share=share, near_log_odds=0.25),
             cap=TokenBucket(per_s, per_s, clock=lambda: 0.0),
-            recall=Recall(max_items=10, ttl_s=60),
+            corrections_cap=TokenBucket(per_s, per_s, clock=lambda: 0.0),
+            recall=Recall(max_items=10, ttl_s=60, marks_texts=True),
             intake=self.intake,
             writer=self.writer,
             teacher="judge@1",
@@ -195,14 +196,14 @@ async def test_a_defect_on_the_way_to_a_late_answer_is_counted_and_changes_no_ve
 def test_a_correction_is_counted_by_what_became_of_the_verdict(hate, verdict, kind):
     world = World(share=0.0)
     world.log.checked(checked(opinion(Text("a", "assistant"), hate=hate)))
-    assert world.correct(verdict=verdict, labels={"hate": False, "sexual": True, "violence": False}, text="words")
+    assert world.correct(verdict=verdict, labels={"hate": False, "sexual": True, "violence": False}, text="words words ")
     missed = {"sexual": "missed"} | ({"hate": "wrongly_flagged"} if hate > 0.5 else {})
     assert world.recording.corrections == [(kind, missed)]
     (draft,) = world.drafts()
     record = draft.record
     assert (record.id, record.index, record.verdict, record.by, record.note) == ("r1", 0, verdict, "mod", "why")
     assert record.categories == (("hate",) if hate > 0.5 else ())
-    assert (record.role, record.text, draft.text) == ("assistant", None, "words")
+    assert (record.role, record.text, draft.text) == ("assistant", None, "words words ")
     assert record.labels == {"hate": False, "sexual": True, "violence": False}
 
 
@@ -228,11 +229,53 @@ def test_a_correction_that_finds_no_way_is_refused_and_not_counted():
     world.log.checked(checked(opinion(Text("a"))))
     world.writer.pausing_s = 7.2
     with pytest.raises(QueueFull) as caught:
-        world.correct(verdict="block")
+        world.correct(verdict="allow")
     assert caught.value.retry_after_s == 8
     world.writer.pausing_s = 0.0
-    assert world.correct(verdict="block")
+    assert world.correct(verdict="allow")
     with pytest.raises(QueueFull) as caught:
-        world.correct(verdict="block")
+        world.correct(labels={"hate": True})
     assert caught.value.retry_after_s == 1
     assert len(world.recording.corrections) == 1
+
+
+def test_corrections_are_taken_no_more_often_than_verdicts_are_logged():
+    world = World(share=0.0, per_s=2)
+    world.log.checked(checked(opinion(Text("a"))))
+    assert world.correct(labels={"hate": True})
+    assert world.correct(labels={"hate": False})
+    with pytest.raises(QueueFull):
+        world.correct(labels={"hate": True})
+    assert len(world.drafts()) == len(world.recording.corrections) == 2
+
+
+def test_a_correction_that_comes_again_is_taken_and_neither_written_nor_counted_twice():
+    world = World(share=0.0, per_s=3)
+    world.log.checked(checked(opinion(Text("a"))))
+    for _ in range(9):
+        assert world.correct(labels={"hate": True})
+    assert world.correct(labels={"hate": True, "sexual": False})
+    assert world.correct(labels={"hate": True})
+    said = [draft.record.labels for draft in world.drafts()]
+    assert said == [{"hate": True}, {"hate": True, "sexual": False}, {"hate": True}]
+    assert len(world.recording.corrections) == 3
+
+
+def test_a_correction_of_another_text_is_refused():
+    world = World(share=0.0)
+    world.log.checked(checked(opinion(Text("a"))))
+    with pytest.raises(InvalidRequest, match="not the text") as caught:
+        world.correct(verdict="allow", text="words words")
+    assert caught.value.param == "text"
+    assert (world.recording.corrections, world.drafts()) == ([], [])
+
+
+@pytest.mark.parametrize("scores", [{}, {"hate": 0.97}])
+def test_a_block_for_nothing_is_refused_for_nobody_could_learn_from_it(scores):
+    world = World(share=0.0)
+    world.log.checked(checked(opinion(Text("a"), **scores)))
+    with pytest.raises(InvalidRequest, match="say which category") as caught:
+        world.correct(verdict="block", labels={"hate": False})
+    assert caught.value.param == "labels"
+    assert world.correct(verdict="block", labels={"hate": False, "sexual": True})
+    assert len(world.drafts()) == len(world.recording.corrections) == 1

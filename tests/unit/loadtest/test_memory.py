@@ -48,6 +48,12 @@ def test_feedback_agrees_with_an_earlier_verdict():
     assert json.loads(asked.body) == {"id": CHECK["id"], "index": 0, "verdict": "block"}
 
 
+def test_feedback_is_about_no_review_for_nobody_can_agree_with_that():
+    memory = Memory()
+    memory.note(0, ASK_CHECK, CHECK | {"results": [RESULT | {"verdict": "review"}]})
+    assert memory.follow_up(CORRECT, RNG) is None
+
+
 def test_another_text_s_scores_are_noticed():
     memory = Memory()
     assert memory.note(7, ASK_CHECK, CHECK) is None

@@ -37,6 +37,9 @@ def test_what_is_dropped_is_counted_by_why_and_the_size_is_the_last_one(registry
     metrics.log_measured(500)
     metrics.log_measured(300)
     assert registry.get_sample_value("stillguard_feedback_log_bytes") == 300
+    metrics.files_removed(2)
+    metrics.files_removed(0)
+    assert registry.get_sample_value("stillguard_feedback_removed_files_total") == 2
 
 
 def test_disagreement_is_that_of_the_last_verdicts_that_were_judged(registry, metrics):
