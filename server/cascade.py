@@ -23,7 +23,7 @@ from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX, Category, Role
 from server.core.types import Escalation, EscalationOutcome, Scores, ShadowDirection, TextResult
 from server.deferred import Deferred, DeferredResults
 from server.teacher.route import TeacherRoute
-from server.teacher.teacher import Judgement, TeacherUnavailable
+from server.teacher.teacher import TeacherUnavailable
 from server.verdict import decide
 
 MAX_SHADOWS = 32
@@ -166,25 +166,15 @@ class Cascade:
         for category in categories:
             passage = opinion.passage(category if category in unsure or not unsure else unsure[0])
             questions[passage][category] = asker.policy.rules[CATEGORY_INDEX[category]]
-        replies = await asyncio.gather(
-            *(
-                self._route.judge(passage, opinion.role, rules, artifact=asker.artifact, deadline=deadline, key=asker.key)
-                for passage, rules in questions.items()
-            ),
-            return_exceptions=True,
-        )
         student_scores = {category: opinion.scores[category] for category in categories}
-        judgements: list[Judgement] = []
-        for reply in replies:
-            if isinstance(reply, TeacherUnavailable):
-                return Escalation(reply.outcome, time.monotonic() - started, {}, student_scores)
-            if isinstance(reply, BaseException):
-                raise reply
-            judgements.append(reply)
-        found = {category: score for judgement in judgements for category, score in judgement.scores.items()}
-        scores = {category: found[category] for category in categories}
-        basis = "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs"
-        return Escalation("answered", time.monotonic() - started, scores, student_scores, basis)
+        try:
+            judgement = await self._route.judge(
+                questions, opinion.role, artifact=asker.artifact, deadline=deadline, key=asker.key
+            )
+        except TeacherUnavailable as error:
+            return Escalation(error.outcome, time.monotonic() - started, {}, student_scores)
+        scores = {category: judgement.scores[category] for category in categories}
+        return Escalation("answered", time.monotonic() - started, scores, student_scores, judgement.basis)
 
     def _defer(
         self, opinion: Opinion, categories: Sequence[Category], asker: Asker

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
@@ -144,6 +145,13 @@ class Settings(BaseSettings):
     teacher_api: Literal["completions", "chat"] = Field(
         "completions", description="What a teacher URL speaks; chat takes one request per category instead of one per text."
     )
+    teacher_top_logprobs: int = Field(
+        20,
+        ge=0,
+        le=100,
+        description="How many likely answers a teacher URL is asked to list with their log-probabilities; 0 asks for none, and "
+        "a bare Yes or No is read.",
+    )
     teacher_api_key_file: Path | None = Field(None, description="File that holds the API key for a teacher URL.")
     teacher_timeout_s: Seconds = Field(2.0, description="The longest an escalation may take, in seconds.")
     teacher_path: Path | None = Field(
@@ -226,8 +234,8 @@ class Settings(BaseSettings):
     @classmethod
     def _teacher_is_known(cls, value: str) -> str:
         urls = _split(value)
-        if value not in ("embedded", "none") and not (urls and all(url.startswith(("http://", "https://")) for url in urls)):
-            raise ValueError('must be "embedded", "none", or a URL that begins with http:// or https://')
+        if value not in ("embedded", "none") and not (urls and all(map(_can_be_asked, urls))):
+            raise ValueError('must be "embedded", "none", or a URL like http://host:8000')
         return value
 
     @field_validator("otlp_endpoint")
@@ -297,6 +305,16 @@ def load_settings(arguments: Sequence[str]) -> Settings:
 
 def _split(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _can_be_asked(url: str) -> bool:
+    """Whether our HTTP client finds a host there, and a port that there can be."""
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    has_port = found.port is None or 0 < found.port < 65_536
+    return found.scheme in ("http", "https") and bool(found.host) and has_port and " " not in url
 
 
 def usable_cores() -> int:

@@ -49,6 +49,7 @@ def load_teachers(settings: Settings, policies: PolicySet) -> Sequence[Teacher]:
             form=tuned.form if tuned else GUIDELINE,
             api=settings.teacher_api,
             api_key=api_key,
+            top_logprobs=settings.teacher_top_logprobs,
             max_connections=settings.teacher_max_in_flight * requests_per_text,
         )
         for url in settings.teacher_urls
@@ -74,7 +75,7 @@ def join_teachers(settings: Settings, teachers: Sequence[Teacher], metrics: Casc
     return endpoints
 
 
-def make_cascade(settings: Settings, teacher: Teacher, metrics: CascadeMetrics) -> Cascade:
+def make_cascade(settings: Settings, teacher: Endpoints, metrics: CascadeMetrics) -> Cascade:
     """The cascade that leads to ``teacher``, with its budget, its cache and its place for results that are to come."""
     route = TeacherRoute(
         teacher,
@@ -132,4 +133,6 @@ def _read_key(settings: Settings) -> str | None:
         raise ConfigurationError(f"teacher API key file {path} can't be read: {type(error).__name__}") from None
     if not key:
         raise ConfigurationError(f"teacher API key file {path} is empty")
+    if not key.isprintable():
+        raise ConfigurationError(f"teacher API key file {path} must hold one line, of printable characters")
     return key

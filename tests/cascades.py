@@ -9,6 +9,7 @@ from server.teacher.budget import Budget, BudgetLimits
 from server.teacher.route import CacheLimits, TeacherRoute
 from server.teacher.teacher import Teacher
 from tests.unit.teacher.counting import Counting
+from tests.unit.teacher.joined import joined
 
 
 @dataclass
@@ -41,7 +42,7 @@ def cascade_to(
 ) -> Cascade:
     counting = counting or CascadeCounting()
     route = TeacherRoute(
-        teacher,
+        joined(teacher, observer=counting),
         budget=Budget(total=total or BudgetLimits(), per_key=per_key or BudgetLimits()),
         cache=CacheLimits(max_items=100, ttl_s=3600),
         flight_timeout_s=timeout_s,

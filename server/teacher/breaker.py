@@ -10,6 +10,7 @@ the endpoint that refuses whatever it is asked, and each further refusal is a fa
 The states and the rule on slow calls are resilience4j's; see docs/adr/0006 for why no library of Python's is used.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 
 from server.teacher.observer import BreakerState
 from server.teacher.teacher import TeacherUnavailable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +34,14 @@ class BreakerLimits:
 
 
 class Breaker:
-    """Used on one event loop. ``on_open`` is called whenever it opens, after a failed probe too."""
+    """Used on one event loop. ``on_open`` is called whenever it opens, after a failed probe too. The log, where the endpoint
+    goes by ``name``, is told when it leaves the closed state and when it is back."""
 
     def __init__(
-        self, limits: BreakerLimits, *, on_open: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, limits: BreakerLimits, *, name: str, on_open: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = limits
+        self._name = name
         self._on_open = on_open
         self._clock = clock
         self._failed: deque[bool] = deque(maxlen=limits.window)
@@ -103,8 +108,11 @@ class Breaker:
         else:
             self._opened_at = None
             self._epoch += 1
+            log.info("teacher's endpoint answers again", extra={"endpoint": self._name})
 
     def _open(self) -> None:
+        if self._opened_at is None:
+            log.warning("teacher's endpoint failed or was slow too often, and is left alone", extra={"endpoint": self._name})
         self._opened_at = self._clock()
         self._epoch += 1
         self._failed.clear()

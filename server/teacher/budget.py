@@ -1,7 +1,8 @@
 """How much may be asked of the teacher: a share of the texts, questions per second and tokens per second.
 
 Each bound is a token bucket, so that it holds over *every* stretch and not only on average: over any n texts at most
-share · (n + ``SHARE_BURST_TEXTS``) questions are sent, over any t seconds at most rate · (t + ``BURST_S``), give or take one.
+share · (n + ``SHARE_BURST_TEXTS``) questions are sent, over any t seconds at most rate · (t + ``BURST_S``), give or take those
+that are paid together.
 """
 
 import math
@@ -44,14 +45,14 @@ class Budget:
         for account in self._accounts(key):
             account.share.fill(texts)
 
-    def spend(self, tokens: int, key: str | None) -> None:
-        """Pay for one question of about ``tokens``.
+    def spend(self, tokens: int, key: str | None, *, questions: int = 1) -> None:
+        """Pay for so many questions of about ``tokens`` in all.
 
         Raises:
             TeacherUnavailable: ``over_budget``; nothing was paid.
         """
         now = self._clock()
-        bills = [bill for account in self._accounts(key) for bill in account.bills(tokens, now)]
+        bills = [bill for account in self._accounts(key) for bill in account.bills(questions, tokens, now)]
         if not all(bucket.has_room(amount) for bucket, amount in bills):
             raise TeacherUnavailable("over_budget", "the teacher's budget is spent", is_teachers_fault=False)
         for bucket, amount in bills:
@@ -90,9 +91,9 @@ class _Account:
         self._tokens = _Bucket(limits.max_tokens_per_s, burst=BURST_S)
         self._filled_at = now
 
-    def bills(self, tokens: int, now: float) -> list[tuple[_Bucket, float]]:
-        """(bucket, what one question of ``tokens`` takes from it), after what was earned since the last time."""
+    def bills(self, questions: int, tokens: int, now: float) -> list[tuple[_Bucket, float]]:
+        """(bucket, what so many questions of ``tokens`` in all take from it), after what was earned since the last time."""
         for bucket in (self._questions, self._tokens):
             bucket.fill(now - self._filled_at)
         self._filled_at = now
-        return [(self.share, 1.0), (self._questions, 1.0), (self._tokens, float(tokens))]
+        return [(self.share, float(questions)), (self._questions, float(questions)), (self._tokens, float(tokens))]

@@ -50,6 +50,7 @@ class HttpTeacher:
         form: how it is asked; ShieldGemma's template unless the teacher was tuned on another.
         api_key: sent as a bearer token; never logged.
         top_logprobs: how many candidates of the first token are asked for; 20 is the bound of vLLM's default and OpenAI's.
+            0 leaves the field out, which some servers refuse.
         max_connections: how many requests are under way at once; more wait, within their deadlines.
         extra: fields that the server at hand understands beside OpenAI's; they win over ours.
         transport: replaces the network, for tests.
@@ -75,7 +76,7 @@ class HttpTeacher:
         self.form = form
         self._ask = self._complete if api == "completions" else self._chat
         candidates = {"logprobs": top_logprobs} if api == "completions" else {"logprobs": True, "top_logprobs": top_logprobs}
-        self._fields = {"model": model, "max_tokens": 1, "temperature": 0} | candidates | dict(extra)
+        self._fields = {"model": model, "max_tokens": 1, "temperature": 0} | (candidates if top_logprobs else {}) | dict(extra)
         asked = json.dumps([self._fields, form.name, api, calibration_to_json(calibration)], sort_keys=True)
         self.identity = f"{model}@{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
         limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=_KEEPALIVE_S)
@@ -85,6 +86,7 @@ class HttpTeacher:
             timeout=None,  # each question has its own deadline, over all of it
             transport=transport or httpx.AsyncHTTPTransport(limits=limits),
         )
+        self.name = self._client.base_url.netloc.decode()
         self._in_flight: set[asyncio.Task[list[Answer]]] = set()
         self._is_closed = False
 

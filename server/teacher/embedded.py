@@ -47,9 +47,9 @@ class EmbeddedTeacher:
 
     :meth:`start` returns at once. Until the child is up, and while it is being restarted, :meth:`judge` fails at once as
     ``unreachable``. A child that dies is started again after ``first_backoff_s``, doubled on each failure up to
-    ``max_backoff_s``; one that served for ``max_backoff_s`` starts the count anew. The child ends with this process,
-    however that ends. It runs at a lower priority than the server, takes at most ``max_memory_bytes``, and is the first that
-    the kernel kills where memory runs out.
+    ``max_backoff_s``; one that served for ``max_backoff_s`` starts the count anew. One that lives and answers nothing any more
+    is killed, and counts as dead. The child ends with this process, however that ends. It runs at a lower priority than the
+    server, takes at most ``max_memory_bytes``, and is the first that the kernel kills where memory runs out.
 
     Args:
         model: the base, a GGUF file.
@@ -60,8 +60,11 @@ class EmbeddedTeacher:
             again.
         context_tokens: the longest prompt, the text's tokens and about 150 more; a longer one fails as ``error``.
         start_timeout_s: a child that isn't ready by then is killed and counts as dead.
+        hung_s: so is one that let questions wait for this long in all, each until its deadline, without any reply between them.
         on_change: called with True when the child becomes ready and with False when it no longer is.
     """
+
+    name = "embedded"
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class EmbeddedTeacher:
         max_memory_bytes: int = 1 << 30,
         context_tokens: int = 2048,
         start_timeout_s: float = 60.0,
+        hung_s: float = 10.0,
         first_backoff_s: float = 0.5,
         max_backoff_s: float = 30.0,
         on_change: Callable[[bool], None] | None = None,
@@ -93,9 +97,12 @@ class EmbeddedTeacher:
         self._calibration = calibration
         self.form = form
         self._start_timeout_s = start_timeout_s
+        self._hung_s = hung_s
         self._first_backoff_s = first_backoff_s
         self._max_backoff_s = max_backoff_s
         self._on_change = on_change
+        self._waited_in_vain_s = 0.0
+        self._has_hung = asyncio.Event()
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
         self._http: HttpTeacher | None = None
@@ -121,7 +128,19 @@ class EmbeddedTeacher:
         """See :class:`~server.teacher.teacher.Teacher`."""
         if self._http is None:
             raise TeacherUnavailable("unreachable", "the embedded teacher isn't up", is_teachers_fault=False)
-        return await self._http.judge(text, role, rules, deadline=deadline)
+        began = time.monotonic()
+        try:
+            judgement = await self._http.judge(text, role, rules, deadline=deadline)
+        except TeacherUnavailable as error:
+            if error.outcome == "error":  # which is a reply too
+                self._waited_in_vain_s = 0.0
+            elif error.outcome == "deadline":
+                self._waited_in_vain_s += time.monotonic() - began
+            if self._waited_in_vain_s >= self._hung_s:
+                self._has_hung.set()
+            raise
+        self._waited_in_vain_s = 0.0
+        return judgement
 
     async def close(self) -> None:
         """End the child and stop watching. Returns when the child is gone."""
@@ -158,7 +177,7 @@ class EmbeddedTeacher:
                 return f"wasn't ready within {self._start_timeout_s} s"
             if address:
                 self._become_ready(address, api_key)
-            return f"ended with exit status {await child.wait()}"
+            return await self._watch(child)
         finally:
             with suppress(ProcessLookupError):
                 child.kill()
@@ -176,6 +195,18 @@ class EmbeddedTeacher:
         except TimeoutError:
             return None, api_key
 
+    async def _watch(self, child: asyncio.subprocess.Process) -> str:
+        """Wait until it ends or hangs; which of the two, for the log."""
+        ends = [asyncio.create_task(event) for event in (child.wait(), self._has_hung.wait())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        if child.returncode is None:
+            return f"let questions wait for {self._hung_s} s and answered none"
+        return f"ended with exit status {child.returncode}"
+
     def _become_ready(self, address: str, api_key: str) -> None:
         self._http = HttpTeacher(
             address,
@@ -186,6 +217,8 @@ class EmbeddedTeacher:
             max_connections=MAX_CONNECTIONS,
             extra=LLAMA_CPP_FIELDS,
         )
+        self._waited_in_vain_s = 0.0
+        self._has_hung.clear()
         self._ready_at = time.monotonic()
         self._ready.set()
         log.info("embedded teacher ready, pid %d", self.pid)

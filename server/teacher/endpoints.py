@@ -1,9 +1,12 @@
 """Several endpoints of one teacher behind one: the least busy healthy one is asked, another if that fails or is slow."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
+
+from cachetools import TTLCache
 
 from server.core.policy import Rule
 from server.core.taxonomy import Category, Role
@@ -11,9 +14,15 @@ from server.teacher.breaker import Breaker, BreakerLimits
 from server.teacher.observer import BreakerState, TeacherObserver
 from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
 
+log = logging.getLogger(__name__)
+
+TOLD_REASONS = 32
+TOLD_FOR_S = 60.0
+"""Of an endpoint's failures the log is told each reason once in this time, for so many reasons."""
+
 
 class Endpoints:
-    """A :class:`~server.teacher.teacher.Teacher` made of others that answer alike, each behind a breaker of its own.
+    """One teacher made of :class:`~server.teacher.teacher.Teacher` that answer alike, each behind a breaker of its own.
 
     A question goes to the endpoint with the fewest under way, of those that are up and whose breaker admits; ties go to
     the one that was asked longest ago, so one that has come back is found out by the next question. If the try fails by the
@@ -47,7 +56,7 @@ class Endpoints:
 
     @property
     def is_ready(self) -> bool:
-        """See :class:`~server.teacher.teacher.Teacher`."""
+        """As :attr:`server.teacher.teacher.Teacher.is_ready`."""
         return any(endpoint.is_ready for endpoint in self._endpoints)
 
     @property
@@ -56,12 +65,19 @@ class Endpoints:
         return [endpoint.breaker.state for endpoint in self._endpoints]
 
     async def start(self) -> None:
-        """See :class:`~server.teacher.teacher.Teacher`."""
+        """As :meth:`server.teacher.teacher.Teacher.start`."""
         for endpoint in self._endpoints:
             await endpoint.teacher.start()
 
-    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float) -> Judgement:
-        """See :class:`~server.teacher.teacher.Teacher`."""
+    async def judge(
+        self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float, pay_again: Callable[[], None]
+    ) -> Judgement:
+        """As :meth:`server.teacher.teacher.Teacher.judge`.
+
+        Args:
+            pay_again: called before every try but the first, which is paid for; raises ``TeacherUnavailable`` where there is no
+                budget for another.
+        """
         asked: set[_Endpoint] = set()
         tries: set[asyncio.Task[Judgement]] = set()
         failure: TeacherUnavailable | None = None
@@ -70,7 +86,7 @@ class Endpoints:
         try:
             while True:
                 if is_hedging or not tries:
-                    endpoint = self._choose(asked)
+                    endpoint = self._choose(asked, pay_again)
                     if endpoint is not None:
                         asked.add(endpoint)
                         tries.add(endpoint.begin(self._try(endpoint, text, role, rules, deadline)))
@@ -91,12 +107,18 @@ class Endpoints:
             await _give_up(tries)
 
     async def close(self) -> None:
-        """See :class:`~server.teacher.teacher.Teacher`."""
+        """As :meth:`server.teacher.teacher.Teacher.close`."""
         for endpoint in self._endpoints:
             await endpoint.teacher.close()
 
-    def _choose(self, asked: set["_Endpoint"]) -> "_Endpoint | None":
+    def _choose(self, asked: set["_Endpoint"], pay_again: Callable[[], None]) -> "_Endpoint | None":
+        """Whom to ask next, paid for; None if there is nobody else, or no budget."""
         free = [endpoint for endpoint in self._endpoints if endpoint.is_ready and endpoint not in asked]
+        if free and asked:
+            try:
+                pay_again()
+            except TeacherUnavailable:
+                return None
         return min(free, key=lambda endpoint: (endpoint.in_flight, endpoint.asked_at), default=None)
 
     async def _refuse(self, text: str, role: Role, rules: Mapping[Category, Rule], deadline: float) -> Judgement:
@@ -119,7 +141,7 @@ class Endpoints:
             with endpoint.breaker.trial(text):
                 if self._try_timeout_s is not None:
                     deadline = min(deadline, time.monotonic() + self._try_timeout_s)
-                return await endpoint.teacher.judge(text, role, rules, deadline=deadline)
+                return await endpoint.judge(text, role, rules, deadline)
         finally:
             endpoint.slots.release()
 
@@ -127,10 +149,11 @@ class Endpoints:
 class _Endpoint:
     def __init__(self, teacher: Teacher, limits: BreakerLimits, max_in_flight: int, observer: TeacherObserver) -> None:
         self.teacher = teacher
-        self.breaker = Breaker(limits, on_open=observer.breaker_opened)
+        self.breaker = Breaker(limits, name=teacher.name, on_open=observer.breaker_opened)
         self.slots = asyncio.Semaphore(max_in_flight)
         self.in_flight = 0
         self.asked_at = 0.0
+        self._told: TTLCache[str, None] = TTLCache(TOLD_REASONS, TOLD_FOR_S, timer=time.monotonic)
 
     @property
     def is_ready(self) -> bool:
@@ -143,6 +166,19 @@ class _Endpoint:
         task = asyncio.create_task(work)
         task.add_done_callback(self._end)
         return task
+
+    async def judge(self, text: str, role: Role, rules: Mapping[Category, Rule], deadline: float) -> Judgement:
+        try:
+            return await self.teacher.judge(text, role, rules, deadline=deadline)
+        except TeacherUnavailable as error:
+            if error.is_teachers_fault or error.outcome == "error":
+                self._tell(str(error))
+            raise
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told[reason] = None
+            log.warning("teacher's endpoint gave no answer", extra={"endpoint": self.teacher.name, "reason": reason})
 
     def _end(self, _task: asyncio.Task[Judgement]) -> None:
         self.in_flight -= 1

@@ -38,7 +38,7 @@ class FakeTeacher:
         self._scores = {keyword.lower(): score for keyword, score in (scores or {}).items()}
         self._otherwise = otherwise
         self._closing = asyncio.Event()
-        self.identity = "fake"
+        self.name = self.identity = "fake"
         self.form = GUIDELINE
         self.basis = basis
         self.fails_with = fails_with

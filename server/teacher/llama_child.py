@@ -2,14 +2,16 @@
 
 It is run by its path and imports nothing of ours, so it starts wherever the parent was started from. The parent writes
 an API key as the first line of standard input; the child writes its address as the one line of standard output when it
-can answer; when standard input ends, for the parent closed it or is gone (``kill -9`` included), the child ends. The
-kernel closes a dead process's descriptors on every platform, and no thread of the parent's matters, as it would with
-``PR_SET_PDEATHSIG``.
+can answer; when standard input ends, for the parent closed it or is gone (``kill -9`` included), the child ends: the
+kernel closes a dead process's descriptors on every platform. A child that hangs would not see that, so that on Linux the
+kernel kills it when the thread that started it ends: the parent's event loop runs there, and nobody is left to ask.
 """
 
 import argparse
+import ctypes
 import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,9 @@ LOG_ERRORS = 1
 
 NICENESS = 5
 """A third of the server's share of a core that both want."""
+
+PR_SET_PDEATHSIG = 1
+"""Of ``prctl(2)``."""
 
 OOM_SCORE_ADJ = "500"
 """Where memory runs out, the kernel kills this process and not the server, which can do without."""
@@ -36,6 +41,8 @@ def main() -> None:
     parser.add_argument("--max-memory-bytes", type=int, default=1 << 30, help="of data; the mapped model isn't counted")
     parser.add_argument("--context-tokens", type=int, default=2048)
     arguments = parser.parse_args()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _take_the_back_seat(arguments.max_memory_bytes)
     # llama.cpp may print, so standard output is kept for the one line and what else is printed goes to standard error.
     address_line = os.fdopen(os.dup(1), "w")

@@ -11,7 +11,7 @@ from server.teacher.teacher import Judgement, TeacherUnavailable
 class NoTeacher:
     """The :class:`~server.teacher.teacher.Teacher` of ``STILLGUARD_TEACHER=none``."""
 
-    identity = "none"
+    name = identity = "none"
     form = GUIDELINE
     is_ready = False
 

@@ -5,8 +5,9 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from cachetools import TTLCache
 
@@ -14,8 +15,12 @@ from server.core.policy import Rule
 from server.core.taxonomy import Category, Role
 from server.core.types import CHARS_PER_TOKEN
 from server.teacher.budget import Budget
-from server.teacher.observer import TeacherObserver
-from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
+from server.teacher.endpoints import Endpoints
+from server.teacher.observer import QuestionSource, TeacherObserver
+from server.teacher.teacher import Judgement, TeacherUnavailable
+
+_Question = tuple[str, Mapping[Category, Rule]]
+"""A passage, and the rules to judge it by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +35,8 @@ class TeacherRoute:
     """What the server asks instead of the teacher. Used on one event loop.
 
     Cache and flights know a question by a digest of all that its answer depends on, keyed with random bytes of this
-    process: no text is kept, and none can be guessed from what is. The first asker pays; who finds the answer in the
-    cache, or joins the flight, pays nothing.
+    process: no text is kept, and none can be guessed from what is. The first asker pays, for every try at another endpoint
+    too; who finds the answer in the cache, or joins the flight, pays nothing.
 
     Args:
         flight_timeout_s: the longest that a question may be under way. Its first asker may have less time, and others who
@@ -40,7 +45,7 @@ class TeacherRoute:
 
     def __init__(
         self,
-        teacher: Teacher,
+        teacher: Endpoints,
         *,
         budget: Budget,
         cache: CacheLimits,
@@ -61,17 +66,19 @@ class TeacherRoute:
 
     async def judge(
         self,
-        text: str,
+        questions: Mapping[str, Mapping[Category, Rule]],
         role: Role,
-        rules: Mapping[Category, Rule],
         *,
         artifact: str,
         deadline: float,
         key: str | None = None,
     ) -> Judgement:
-        """As :meth:`server.teacher.teacher.Teacher.judge`.
+        """Judge one text by its passages, side by side. What must be asked is paid for together, so that nothing is spent on
+        half a judgement.
 
         Args:
+            questions: the rules to judge each passage by, as for :meth:`server.teacher.teacher.Teacher.judge`; each category
+                once.
             artifact: hash of the artefact whose student was unsure: another student's questions are not answered from what
                 was kept for this one.
             key: name of the API key that the request came with.
@@ -79,21 +86,20 @@ class TeacherRoute:
         Raises:
             TeacherUnavailable: no answer; ``over_budget`` too.
         """
-        digest = self._digest(text, role, rules, artifact)
-        if (kept := self._cache.get(digest)) is not None:
-            self._observer.question_done(source="cache")
-            return kept
-        flight = self._flights.get(digest)
-        if flight is not None:
-            self._observer.question_done(source="shared")
-        else:
-            if self._teacher.is_ready:
-                tokens = self._estimate_tokens(text, role, rules)
-                self._budget.spend(tokens, key)
-                self._observer.question_done(source="teacher")
-                self._observer.tokens_sent(tokens)
-            flight = self._take_off(digest, text, role, rules)
-        return await self._await(flight, digest, deadline)
+        asked = {self._digest(passage, role, rules, artifact): (passage, rules) for passage, rules in questions.items()}
+        kept = {digest: judgement for digest in asked if (judgement := self._cache.get(digest)) is not None}
+        shared = {digest: flight for digest in asked if (flight := self._flights.get(digest)) is not None}
+        new = {digest: question for digest, question in asked.items() if digest not in kept and digest not in shared}
+        if new and self._teacher.is_ready:
+            self._pay(new.values(), role, key)
+            self._count(new, "teacher")
+        self._count(kept, "cache")
+        self._count(shared, "shared")
+        flights = shared | {digest: self._take_off(digest, question, role, key) for digest, question in new.items()}
+        replies = await asyncio.gather(
+            *(self._await(flight, digest, deadline) for digest, flight in flights.items()), return_exceptions=True
+        )
+        return _joined([*kept.values(), *replies])
 
     async def close(self) -> None:
         """Give up what is under way; those who wait for it are told ``unreachable``."""
@@ -101,18 +107,28 @@ class TeacherRoute:
             flight.task.cancel()
         await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
 
-    def _estimate_tokens(self, text: str, role: Role, rules: Mapping[Category, Rule]) -> int:
-        """How many prompt tokens the question costs where no prefix is cached."""
-        return sum(len(self._teacher.form.prompt(text, role, rule)) for rule in rules.values()) // CHARS_PER_TOKEN
+    def _pay(self, questions: Collection[_Question], role: Role, key: str | None) -> None:
+        """For one try at each, as many tokens as without a cached prefix; raises ``over_budget``."""
+        prompts = (self._teacher.form.prompt(passage, role, rule) for passage, rules in questions for rule in rules.values())
+        tokens = sum(map(len, prompts)) // CHARS_PER_TOKEN
+        self._budget.spend(tokens, key, questions=len(questions))
+        self._observer.tokens_sent(tokens)
+
+    def _count(self, questions: Collection[bytes], source: QuestionSource) -> None:
+        for _ in questions:
+            self._observer.question_done(source=source)
 
     def _digest(self, text: str, role: Role, rules: Mapping[Category, Rule], artifact: str) -> bytes:
         wordings = [(category, rule.wording(role)) for category, rule in rules.items()]
         question = json.dumps([self._teacher.identity, artifact, role, text, wordings])
         return hashlib.blake2b(question.encode(), key=self._secret, digest_size=16).digest()
 
-    def _take_off(self, digest: bytes, text: str, role: Role, rules: Mapping[Category, Rule]) -> "_Flight":
+    def _take_off(self, digest: bytes, question: _Question, role: Role, key: str | None) -> "_Flight":
+        passage, rules = question
         deadline = time.monotonic() + self._flight_timeout_s
-        flight = _Flight(asyncio.create_task(self._teacher.judge(text, role, rules, deadline=deadline)))
+        pay_again = partial(self._pay, [question], role, key)
+        judging = self._teacher.judge(passage, role, rules, deadline=deadline, pay_again=pay_again)
+        flight = _Flight(asyncio.create_task(judging))
         self._flights[digest] = flight
 
         def land(task: asyncio.Task[Judgement]) -> None:
@@ -142,6 +158,17 @@ class TeacherRoute:
         if flight.task.cancelled():
             raise TeacherUnavailable("unreachable", "the teacher was closed")
         return flight.task.result()
+
+
+def _joined(replies: Iterable[Judgement | BaseException]) -> Judgement:
+    """All of them as one; the first failure among them is raised."""
+    judgements: list[Judgement] = []
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            raise reply
+        judgements.append(reply)
+    scores = {category: score for judgement in judgements for category, score in judgement.scores.items()}
+    return Judgement(scores, "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs")
 
 
 @dataclass(slots=True)

@@ -35,6 +35,11 @@ class Teacher(Protocol):
     """A judge that answers slowly and well."""
 
     @property
+    def name(self) -> str:
+        """What the log calls it: for one at a URL its host and port, and nothing else of the URL."""
+        ...
+
+    @property
     def identity(self) -> str:
         """What its answers depend on besides the question, in a few characters that hold no secret."""
         ...

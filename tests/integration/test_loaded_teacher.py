@@ -47,7 +47,14 @@ async def test_a_url_is_asked_by_name_and_with_the_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "can't be read: FileNotFoundError"), (" \n", "is empty"), ("schlüssel", "can't be read")]
+    ("content", "message"),
+    [
+        (None, "can't be read: FileNotFoundError"),
+        (" \n", "is empty"),
+        ("schlüssel", "can't be read"),
+        ("schl\nssel\n", "must hold one line"),
+        ("schl\x00ssel", "must hold one line"),
+    ],
 )
 def test_a_key_that_cannot_be_had_stops_the_start(tmp_path, content, message):
     path = tmp_path / "key"
@@ -66,8 +73,11 @@ async def test_several_urls_are_several_endpoints_of_one_teacher():
     assert teachers[0].identity == teachers[1].identity
     assert teachers[0].identity.startswith("judge@")
     (chat,) = load_teachers(Settings(teacher="http://127.0.0.1:9", teacher_model="judge", teacher_api="chat"), load_policies())
-    assert chat.identity != teachers[0].identity
-    for teacher in (*teachers, chat):
+    (bare,) = load_teachers(
+        Settings(teacher="http://127.0.0.1:9", teacher_model="judge", teacher_top_logprobs=0), load_policies()
+    )
+    assert len({teacher.identity for teacher in (teachers[0], chat, bare)}) == 3
+    for teacher in (*teachers, chat, bare):
         await teacher.close()
 
 

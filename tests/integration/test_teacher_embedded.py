@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -24,6 +24,8 @@ from tests.unit.teacher.llama_server import llama_server
 from tests.unit.teacher.tiny_llama import make_weights, write_gguf
 
 pytest.importorskip("xllamacpp")
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child when its parent's thread ends")
 
 RULES = dict(zip(CATEGORIES, load_policies()["default"].rules, strict=True))
 TWO = {category: RULES[category] for category in ("hate", "violence")}
@@ -143,6 +145,40 @@ async def test_a_stopped_child_costs_no_more_than_the_deadline(model):
         assert caught.value.outcome == "deadline"
 
 
+async def test_a_child_that_lives_and_answers_nothing_is_replaced(model, caplog):
+    with caplog.at_level(logging.WARNING):
+        async with running(model, hung_s=0.2) as (teacher, changes):
+            assert await changes.get() is True
+            first, before = teacher.pid, (await ask(teacher)).scores
+            os.kill(first, signal.SIGSTOP)
+            while changes.empty():
+                with pytest.raises(TeacherUnavailable) as caught:
+                    await ask(teacher, within_s=0.05)
+                assert caught.value.outcome in ("deadline", "unreachable")
+            assert [await changes.get(), await changes.get()] == [False, True]
+            assert teacher.pid != first
+            with pytest.raises(ProcessLookupError):
+                os.kill(first, 0)
+            assert (await ask(teacher)).scores == pytest.approx(before)
+    assert [record.getMessage() for record in caplog.records] == [
+        "embedded teacher let questions wait for 0.2 s and answered none; starting it again in 0.05 s"
+    ]
+
+
+async def test_questions_that_ran_out_of_time_are_forgiven_by_any_reply(model):
+    async with running(model, context_tokens=1024, hung_s=0.5) as (teacher, changes):
+        await changes.get()
+        first = teacher.pid
+        for _ in range(12):
+            os.kill(first, signal.SIGSTOP)
+            with pytest.raises(TeacherUnavailable, match="deadline"):
+                await ask(teacher, within_s=0.05)
+            os.kill(first, signal.SIGCONT)
+            with pytest.raises(TeacherUnavailable, match="HTTP status"):
+                await ask(teacher, text="secret " * 400)
+        assert (teacher.pid, changes.empty()) == (first, True)
+
+
 async def test_a_burst_is_answered_and_an_abandoned_burst_holds_up_nobody(model):
     async with running(model) as (teacher, changes):
         await changes.get()
@@ -192,7 +228,8 @@ def test_only_the_holder_of_the_key_is_answered_and_no_text_can_be_read_back(mod
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open to wait for another's child")
-def test_the_child_ends_when_its_parent_is_killed(model):
+@pytest.mark.parametrize("has_hung", [False, pytest.param(True, marks=ON_LINUX)])
+def test_the_child_ends_when_its_parent_is_killed(model, has_hung):
     script = textwrap.dedent("""
         import asyncio, sys
         from pathlib import Path
@@ -209,10 +246,15 @@ def test_the_child_ends_when_its_parent_is_killed(model):
         asyncio.run(main())
     """)
     with subprocess.Popen([sys.executable, "-c", script, str(model)], stdout=subprocess.PIPE, text=True) as parent:
-        child = os.pidfd_open(int(parent.stdout.readline()))
+        pid = int(parent.stdout.readline())
+        child = os.pidfd_open(pid)
         try:
+            if has_hung:
+                os.kill(pid, signal.SIGSTOP)
             assert select.select([child], [], [], 0)[0] == []
             parent.kill()
             assert select.select([child], [], [], 10)[0] == [child]
         finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
             os.close(child)

@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
+from server.core.calibration import IDENTITY
+from server.teacher.client import HttpTeacher
 from server.teacher.fake import FakeTeacher
+from tests.fake_vllm import fake_vllm
 
 ALWAYS_NO = {"otherwise": 0.0}
 
@@ -83,3 +86,37 @@ async def test_a_shadow_policy_leaves_every_answer_to_the_student_and_counts_bot
     assert await guard.metric(disagreements, category="violence", direction="only_student_blocks") == 1
     assert await guard.metric(disagreements, category="hate", direction="only_teacher_blocks") == 1
     assert await guard.metric(disagreements, category="hate", direction="only_student_blocks") == 0
+
+
+async def test_the_log_names_the_endpoint_that_gives_no_answer_and_why(open_guard, log_lines):
+    async with fake_vllm(manner="refuses") as refuser, fake_vllm(manner="http_500") as broken:
+        urls = [f"{fake.url}/v1" for fake in (refuser, broken)]
+        first, second = (HttpTeacher(url, model="judge", calibration=IDENTITY, api_key="s3cret") for url in urls)
+        guard = await open_guard(
+            teacher=first, more_teachers=[second], settings={"teacher_breaker_window": 1, "teacher_breaker_failures": 1}
+        )
+        for text in ("some words violence=0.4", "some other words violence=0.4"):
+            assert (await guard.result(text))["decided_by"] == "student_degraded"
+    lines = [line for line in log_lines() if line["logger"].startswith("server.teacher")]
+    said = sorted((line["event"], line["endpoint"], line.get("reason")) for line in lines)
+    left_alone = "teacher's endpoint failed or was slow too often, and is left alone"
+    no_answer = "teacher's endpoint gave no answer"
+    assert said == sorted(
+        [
+            (left_alone, first.name, None),
+            (left_alone, second.name, None),
+            (no_answer, first.name, "the teacher answered with HTTP status 400"),
+            (no_answer, second.name, "the teacher answered with HTTP status 500"),
+        ]
+    )
+    assert not any(secret in str(lines) for secret in ("words", "s3cret", "/v1"))
+
+
+async def test_a_text_whose_passages_the_budget_has_no_room_for_costs_nothing(open_guard):
+    guard = await open_guard(teacher=FakeTeacher(), settings={"teacher_max_per_s": 0.2})  # two at once
+    assert (await guard.result("one violence=0.4"))["decided_by"] == "teacher"
+    two_passages = await guard.result("first violence=0.4 " + "plain " * 60 + "second hate=0.5")
+    assert (two_passages["decided_by"], two_passages["escalation"]["outcome"]) == ("student_degraded", "over_budget")
+    assert (await guard.result("three violence=0.4"))["decided_by"] == "teacher"
+    assert guard.teacher.calls == 2
+    assert await guard.metric("stillguard_teacher_questions_total", source="teacher") == 2

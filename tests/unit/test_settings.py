@@ -41,7 +41,7 @@ def test_every_knob_has_a_description_and_a_flag_in_the_help(capsys):
         (["--request-timeout-s", "inf"], "--request-timeout-s (STILLGUARD_REQUEST_TIMEOUT_S): Input should be a finite number"),
         (
             ["--teacher", "http://t,ftp://t"],
-            '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL that begins with http:// or https://',
+            '--teacher (STILLGUARD_TEACHER): must be "embedded", "none", or a URL like http://host:8000',
         ),
         (["--teacher-breaker-failures", "11"], "--teacher-breaker-failures must be at most --teacher-breaker-window"),
         (["--teacher-timeout-s", "300"], "--async-ttl-s must be more than --teacher-timeout-s"),
@@ -73,6 +73,23 @@ def test_the_teacher_is_a_word_or_a_url():
     assert load_settings(["--teacher", "embedded"]).teacher_urls == ()
     asked = load_settings(["--teacher", "http://vllm:8000, https://other/v1", "--teacher-model", "shieldgemma"])
     assert (asked.teacher_urls, asked.teacher_model) == (("http://vllm:8000", "https://other/v1"), "shieldgemma")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://", "http://:8000", "http://[::1", "http://h:port", "http://h:0", "http://h:65536", "http:///v1"),
+        *("http://a b", "http://h\n:80", "ftp://h", "h:8000", "http://h,http://"),
+    ],
+)
+def test_a_teachers_url_names_a_host_and_a_port_that_there_can_be(url):
+    with pytest.raises(ConfigurationError, match="a URL like http://host:8000"):
+        load_settings(["--teacher", url, "--teacher-model", "m"])
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.7", "https://[::1]:8443/v1/", "http://my_host:65535", "http://judge.svc.local"])
+def test_a_teachers_url_may_be_any_that_can_be_asked(url):
+    assert load_settings(["--teacher", url, "--teacher-model", "m"]).teacher_urls == (url,)
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", 64), ("250000 100000", 2), ("50000 100000", 1), ("nonsense", 64)])

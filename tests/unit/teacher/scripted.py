@@ -17,7 +17,8 @@ class Scripted:
     identity = "scripted"
     form = GUIDELINE
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scripted") -> None:
+        self.name = name
         self.questions: asyncio.Queue[Question] = asyncio.Queue()
         self.asked = self.cancelled = 0
         self.deadlines: list[float] = []
@@ -50,5 +51,5 @@ class Question:
     def answer(self, score: float) -> None:
         self.future.set_result(Judgement(dict.fromkeys(self._rules, score), "logprobs"))
 
-    def fail(self, outcome: str, **fault) -> None:
-        self.future.set_exception(TeacherUnavailable(outcome, "told to fail", **fault))
+    def fail(self, outcome: str, reason: str = "told to fail", **fault) -> None:
+        self.future.set_exception(TeacherUnavailable(outcome, reason, **fault))

@@ -1,6 +1,7 @@
 """The breaker's three states, on a clock that is turned by hand."""
 
 import asyncio
+import logging
 
 import pytest
 from hypothesis import example, given
@@ -25,7 +26,7 @@ def counting():
 
 @pytest.fixture
 def breaker(clock, counting):
-    return Breaker(LIMITS, on_open=counting.breaker_opened, clock=clock)
+    return Breaker(LIMITS, name="one:8000", on_open=counting.breaker_opened, clock=clock)
 
 
 def run(breaker, clock, seconds: float, error: BaseException | None = None, text: str = "a text") -> None:
@@ -168,7 +169,7 @@ def test_a_try_that_began_before_it_opened_says_nothing_afterwards(breaker, cloc
 @example([("fail", 22.7), ("fail", 0.0), ("slow", 2.5590307402361265)])  # 5 s later, less what rounding takes away
 def test_it_is_open_only_after_enough_failures_and_always_lets_a_probe_in_later(events):
     clock = Clock()
-    breaker = Breaker(LIMITS, on_open=lambda: None, clock=clock)
+    breaker = Breaker(LIMITS, name="one:8000", on_open=lambda: None, clock=clock)
     failures_since_closed = 0
     for kind, pause in events:
         clock.now += pause
@@ -212,3 +213,18 @@ def test_an_answer_ends_the_row_of_refusals(breaker, clock):
         if number % (LIMITS.window - 1) == 0:
             succeed(breaker, clock)
     assert breaker.state == "closed"
+
+
+def test_the_log_says_when_the_endpoint_goes_out_and_when_it_is_back_and_nothing_of_the_probes_between(breaker, clock, caplog):
+    caplog.set_level(logging.INFO, logger="server.teacher.breaker")
+    open_it(breaker, clock)
+    for _ in range(3):
+        clock.now += LIMITS.open_s
+        fail(breaker, clock)
+    clock.now += LIMITS.open_s
+    succeed(breaker, clock)
+    succeed(breaker, clock)
+    assert [(record.levelname, record.getMessage(), record.endpoint) for record in caplog.records] == [
+        ("WARNING", "teacher's endpoint failed or was slow too often, and is left alone", "one:8000"),
+        ("INFO", "teacher's endpoint answers again", "one:8000"),
+    ]

@@ -114,3 +114,22 @@ def test_over_any_run_neither_the_share_nor_the_rate_is_exceeded(steps, share, r
 def test_even_the_smallest_budget_lets_one_question_through(limits):
     budget = Budget(total=limits, per_key=UNBOUNDED, clock=Clock())
     assert asked(budget, 10) == 1
+
+
+def test_questions_that_are_paid_together_are_all_paid_or_none():
+    clock = Clock()
+    budget = Budget(total=BudgetLimits(max_share=0.006, max_per_s=0.4), per_key=UNBOUNDED, clock=clock)
+    assert not_paid(budget, questions=2) == 0  # of three by the share, of four by the rate
+    assert not_paid(budget, questions=2) == 2
+    assert not_paid(budget, questions=1) == 0
+    budget.texts_checked(500, None)
+    assert not_paid(budget, questions=2) == 2  # one is left of the rate
+    assert not_paid(budget, questions=1) == 0
+
+
+def not_paid(budget: Budget, *, questions: int) -> int:
+    try:
+        budget.spend(1, None, questions=questions)
+    except TeacherUnavailable:
+        return questions
+    return 0

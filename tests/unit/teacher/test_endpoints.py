@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -20,8 +21,9 @@ def join(*teachers, observer=None, max_in_flight=10, **options) -> Endpoints:
     return Endpoints(teachers, breaker=limits, max_in_flight=max_in_flight, observer=observer or Counting(), **options)
 
 
-def ask(endpoints, text="a text", *, within_s: float = 60.0) -> asyncio.Task:
-    return asyncio.create_task(endpoints.judge(text, "user", HATE, deadline=time.monotonic() + within_s))
+def ask(endpoints, text="a text", *, within_s: float = 60.0, pay_again=lambda: None) -> asyncio.Task:
+    deadline = time.monotonic() + within_s
+    return asyncio.create_task(endpoints.judge(text, "user", HATE, deadline=deadline, pay_again=pay_again))
 
 
 async def outcome_of(question) -> str:
@@ -295,3 +297,63 @@ async def test_starting_and_closing_reach_every_endpoint():
     assert all(teacher.is_started for teacher in teachers)
     await endpoints.close()
     assert all(teacher.is_closed for teacher in teachers)
+
+
+def told(caplog) -> list[tuple[str, str]]:
+    """(endpoint, reason) of each line about a failed try."""
+    return [(record.endpoint, record.reason) for record in caplog.records if record.name == "server.teacher.endpoints"]
+
+
+async def test_the_log_is_told_each_reason_of_each_endpoint_once_in_a_while(caplog):
+    one, two = Scripted("one:8000"), Scripted("two:8000")
+    endpoints = join(one, two, breaker=replace(LIMITS, window=99, failures=99))
+    for reason in ("HTTP status 503", "HTTP status 503", "not JSON"):
+        question = ask(endpoints)
+        for teacher in (one, two):
+            (await teacher.questions.get()).fail("error", reason)
+        assert await outcome_of(question) == "error"
+    assert told(caplog) == [
+        ("one:8000", "HTTP status 503"),
+        ("two:8000", "HTTP status 503"),
+        ("one:8000", "not JSON"),
+        ("two:8000", "not JSON"),
+    ]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_teachers_fault", "is_told"),
+    [("deadline", True, True), ("error", False, True), ("deadline", False, False), ("unreachable", False, False)],
+)
+async def test_what_is_our_own_doing_is_no_news_of_the_endpoint_and_a_refusal_is(caplog, outcome, is_teachers_fault, is_told):
+    one = Scripted()
+    question = ask(join(one))
+    (await one.questions.get()).fail(outcome, is_teachers_fault=is_teachers_fault)
+    assert await outcome_of(question) == outcome
+    assert told(caplog) == ([("scripted", "told to fail")] if is_told else [])
+
+
+async def test_every_try_but_the_first_is_paid_for_before_it_is_made():
+    teachers = [Scripted(), Scripted(), Scripted()]
+    paid: list[int] = []
+    question = ask(join(*teachers), pay_again=lambda: paid.append(sum(teacher.asked for teacher in teachers)))
+    for teacher in teachers:
+        (await teacher.questions.get()).fail("error")
+    assert await outcome_of(question) == "error"
+    assert paid == [1, 2]
+
+
+async def test_a_rival_that_nobody_can_pay_for_is_not_asked_and_the_first_try_goes_on():
+    one, two, counting = Scripted(), Scripted(), Counting()
+    refused: asyncio.Queue[None] = asyncio.Queue()
+
+    def refuse() -> None:
+        refused.put_nowait(None)
+        raise TeacherUnavailable("over_budget", "told to", is_teachers_fault=False)
+
+    question = ask(join(one, two, observer=counting, hedge_after_s=0.01), pay_again=refuse)
+    held = await one.questions.get()
+    await refused.get()
+    held.answer(0.5)
+    assert (await question).scores == {"hate": 0.5}
+    assert (two.asked, counting.hedges) == (0, 0)

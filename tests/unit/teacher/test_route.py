@@ -13,23 +13,29 @@ from server.teacher.null import NoTeacher
 from server.teacher.route import CacheLimits, TeacherRoute
 from server.teacher.teacher import Judgement, TeacherUnavailable
 from tests.unit.teacher.counting import Counting
+from tests.unit.teacher.joined import joined
 from tests.unit.teacher.scripted import HATE, RULES, Scripted
 
 
-def make(teacher, *, total=None, per_key=None, items=100, ttl_s=3600.0, flight_timeout_s=60.0, observer=None):
+def make(*teachers, total=None, per_key=None, items=100, ttl_s=3600.0, flight_timeout_s=60.0, observer=None):
     budget = Budget(total=total or BudgetLimits(), per_key=per_key or BudgetLimits())
+    observer = observer or Counting()
     return TeacherRoute(
-        teacher,
+        joined(*teachers, observer=observer),
         budget=budget,
         cache=CacheLimits(max_items=items, ttl_s=ttl_s),
         flight_timeout_s=flight_timeout_s,
-        observer=observer or Counting(),
+        observer=observer,
     )
 
 
 def ask(route, text="a text", *, role="user", rules=HATE, artifact="a1", within_s=60.0, key=None) -> asyncio.Task:
+    return ask_all(route, {text: rules}, role=role, artifact=artifact, within_s=within_s, key=key)
+
+
+def ask_all(route, questions, *, role="user", artifact="a1", within_s=60.0, key=None) -> asyncio.Task:
     deadline = time.monotonic() + within_s
-    return asyncio.create_task(route.judge(text, role, rules, artifact=artifact, deadline=deadline, key=key))
+    return asyncio.create_task(route.judge(questions, role, artifact=artifact, deadline=deadline, key=key))
 
 
 async def outcome_of(question) -> str:
@@ -79,7 +85,7 @@ async def test_another_teacher_is_asked_anew():
     teacher = FakeTeacher()
     route = make(teacher)
     await ask(route)
-    teacher.identity = "fake, retrained"
+    route._teacher.identity = "fake, retrained"
     await ask(route)
     assert teacher.calls == 2
 
@@ -238,3 +244,65 @@ async def test_closing_tells_those_who_wait():
     await route.close()
     assert await outcome_of(question) == "unreachable"
     assert teacher.cancelled == 1
+
+
+async def test_a_second_try_is_paid_like_the_first_and_counted():
+    one, two, counting = Scripted(), Scripted(), Counting()
+    route = make(one, two, per_key=BudgetLimits(max_per_s=0.3), observer=counting)
+    question = ask(route, key="a")
+    (await one.questions.get()).fail("unreachable")
+    (await two.questions.get()).answer(0.5)
+    await question
+    once = len(GUIDELINE.prompt("a text", "user", RULES["hate"])) // 4
+    assert (counting.sources, counting.tokens) == (["teacher"], 2 * once)
+    third = ask(route, "another", key="a")
+    (await one.questions.get()).answer(0.5)
+    await third
+    assert await outcome_of(ask(route, "a third", key="a")) == "over_budget"
+
+
+async def test_where_there_is_no_budget_for_another_try_the_first_one_is_all():
+    one, two, counting = Scripted(), Scripted(), Counting()
+    route = make(one, two, total=BudgetLimits(max_tokens_per_s=1e-9), observer=counting)
+    question = ask(route)
+    (await one.questions.get()).fail("unreachable")
+    assert await outcome_of(question) == "unreachable"
+    assert two.asked == 0
+    assert counting.tokens == len(GUIDELINE.prompt("a text", "user", RULES["hate"])) // 4
+
+
+VIOLENCE = {"violence": RULES["violence"]}
+
+
+async def test_the_passages_of_a_text_are_judged_side_by_side_and_make_one_judgement():
+    teacher, counting = Scripted(), Counting()
+    route = make(teacher, observer=counting)
+    earlier = ask(route, "one")
+    (await teacher.questions.get()).answer(0.2)
+    await earlier
+    question = ask_all(route, {"one": HATE, "two": VIOLENCE, "three": {"sexual": RULES["sexual"]}})
+    for score in (0.7, 0.9):
+        (await teacher.questions.get()).answer(score)
+    assert await question == Judgement({"hate": 0.2, "violence": 0.7, "sexual": 0.9}, "logprobs")
+    assert counting.sources == ["teacher", "teacher", "teacher", "cache"]
+
+
+async def test_one_passage_without_an_answer_leaves_the_whole_text_without_one():
+    teacher = Scripted()
+    question = ask_all(make(teacher), {"one": HATE, "two": VIOLENCE})
+    (await teacher.questions.get()).answer(0.7)
+    (await teacher.questions.get()).fail("error")
+    assert await outcome_of(question) == "error"
+
+
+async def test_passages_that_cannot_all_be_paid_for_are_not_asked_about_at_all():
+    teacher, counting = FakeTeacher(), Counting()
+    route = make(teacher, total=BudgetLimits(max_per_s=0.3), observer=counting)  # three at once
+    for text in ("one", "two"):
+        await ask(route, text)
+    tokens = counting.tokens
+    assert await outcome_of(ask_all(route, {"three": HATE, "four": VIOLENCE})) == "over_budget"
+    assert (teacher.calls, counting.tokens, counting.sources) == (2, tokens, ["teacher"] * 2)
+    assert (await ask_all(route, {"one": HATE, "four": VIOLENCE})).scores == {"hate": 0.01, "violence": 0.01}
+    assert counting.sources == ["teacher", "teacher", "teacher", "cache"]
+    assert await outcome_of(ask(route, "five")) == "over_budget"

@@ -98,6 +98,27 @@ async def test_chat_asks_each_category_in_a_request_of_its_own_side_by_side():
     assert asked == {"model": "judge", "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
 
 
+@pytest.mark.parametrize(
+    ("api", "asked_for"), [("completions", {"logprobs": 5}), ("chat", {"logprobs": True, "top_logprobs": 5})]
+)
+@pytest.mark.parametrize("top_logprobs", [5, 0])
+async def test_as_many_candidates_are_asked_for_as_the_server_lists_and_for_none_the_field_is_left_out(
+    api, asked_for, top_logprobs
+):
+    bodies = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        message = {"role": "assistant", "content": "Yes"}
+        return httpx.Response(200, json={"choices": [{"index": 0, "text": "Yes", "message": message}]})
+
+    judge = teacher(handler, api=api, top_logprobs=top_logprobs)
+    assert (await judge.judge("a text", "user", {"hate": RULES["hate"]}, deadline=soon())).basis == "answer"
+    await judge.close()
+    sent = {name: value for name, value in bodies[0].items() if "logprobs" in name}
+    assert sent == (asked_for if top_logprobs else {})
+
+
 async def test_chat_fails_as_a_whole_when_one_category_does():
     def handler(request: httpx.Request) -> httpx.Response:
         is_hate = "No Hate Speech" in request.content.decode()
@@ -132,6 +153,20 @@ async def test_a_trailing_v1_is_accepted(base_url):
     await judge.judge("a text", "user", {"hate": RULES["hate"]}, deadline=soon())
     await judge.close()
     assert paths == ["http://teacher/v1/completions"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("http://teacher:8000/v1", "teacher:8000"),
+        ("https://someone:secret@Judge.example/path", "judge.example"),
+        ("http://[::1]:81", "[::1]:81"),
+    ],
+)
+async def test_it_is_called_by_its_host_and_port_alone(base_url, name):
+    judge = HttpTeacher(base_url, model="judge", calibration=IDENTITY, api_key=KEY)
+    assert judge.name == name
+    await judge.close()
 
 
 @pytest.mark.parametrize(
