@@ -125,12 +125,7 @@ class Policy:
     @property
     def hash(self) -> str:
         """SHA-256 over everything in the policy: two policies with one hash decide alike."""
-        return _digest(asdict(self))
-
-    @property
-    def wording_hash(self) -> str:
-        """SHA-256 over what the teacher reads only, so that moving a threshold keeps signals on disk valid."""
-        return _digest([[r.title, r.user, r.assistant] for r in self.rules])
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class PolicySet(Mapping[str, Policy]):
@@ -246,7 +241,3 @@ def _probability(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise PolicyError(f"{where}: {value!r} is not a number in [0, 1]")
     return float(value)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

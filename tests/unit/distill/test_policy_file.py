@@ -1,6 +1,7 @@
 """Thresholds into a policy file: the numbers change, the wording and the comments don't."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,9 @@ def test_numbers_change_and_nothing_else(tmp_path):
     after = load_policies(path)["default"]
     assert [rule.block_at for rule in after.rules] == pytest.approx(list(block_at.values()), abs=5e-4)
     assert {rule.unsure for rule in after.rules} == {(0.05, 0.95)}
-    assert after.wording_hash == before.wording_hash
+    assert [replace(rule, block_at=0, unsure=(0, 0)) for rule in after.rules] == [
+        replace(rule, block_at=0, unsure=(0, 0)) for rule in before.rules
+    ]
     assert path.read_text().count("#") == DEFAULT_POLICY_FILE.read_text().count("#")
 
 
