@@ -19,7 +19,7 @@ SCHEMA = ROOT / "helm" / "stillguard" / "values.schema.json"
 SET_BY_THE_CHART = {
     *("host", "port", "admin_host", "admin_port", "device", "artifact", "policies", "api_keys_file"),
     *("artifact_public_key_file", "teacher", "teacher_model", "teacher_api_key_file"),
-    *("feedback_dir", "feedback_hash_key_file"),
+    *("feedback_dir", "feedback_hash_key_file", "drift_reference"),
 }
 NEEDED_BY_THE_CHART = ["drain_timeout_s", "teacher_timeout_s"]
 KEYWORDS = (

@@ -196,6 +196,14 @@ def test_keys_come_from_secrets_that_are_named_and_reach_the_server_as_files():
     assert release.all("Secret") + url.all("Secret") == []
 
 
+def test_drift_is_measured_against_the_artefact_s_reference_unless_another_is_named():
+    release = Release("feedback")
+    assert release.settings["STILLGUARD_DRIFT_REFERENCE"] == "/drift/last-week.json"
+    assert {"name": "drift", "mountPath": "/drift", "readOnly": True} in release.container["volumeMounts"]
+    assert volume(release, "drift") == {"configMap": {"name": "stillguard-last-week", "optional": False}}
+    assert "STILLGUARD_DRIFT_REFERENCE" not in Release("default").settings
+
+
 def test_the_feedback_log_has_a_volume_that_can_be_written_to_and_only_then():
     assert "STILLGUARD_FEEDBACK_DIR" not in Release("default").settings
     shared = Release("feedback")

@@ -14,6 +14,9 @@ server's default counts, and a test holds these to it. */}}
 {{- if gt (dig "teacher_breaker_failures" 5 $settings | int64) (dig "teacher_breaker_window" 10 $settings | int64) }}
 {{- fail "settings.teacher_breaker_failures must be at most settings.teacher_breaker_window" }}
 {{- end }}
+{{- if le (dig "async_ttl_s" 300 $settings | float64) (get $settings "teacher_timeout_s" | float64) }}
+{{- fail "settings.async_ttl_s must be more than settings.teacher_timeout_s" }}
+{{- end }}
 {{- if and .Values.feedback.enabled (eq .Values.feedback.volume "emptyDir") }}
 {{- if le (include "stillguard.bytes" .Values.feedback.sizeLimit | int64) (dig "feedback_max_bytes" 1073741824 $settings | int64) }}
 {{- fail "feedback.sizeLimit must be above settings.feedback_max_bytes: a pod that is over its volume's limit is evicted" }}
