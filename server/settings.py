@@ -241,8 +241,8 @@ class Settings(BaseSettings):
     @field_validator("otlp_endpoint")
     @classmethod
     def _otlp_endpoint_is_a_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must be a URL that begins with http:// or https://")
+        if value is not None and not _can_be_asked(value):
+            raise ValueError("must be a URL like http://collector:4318")
         return value
 
     @model_validator(mode="after")

@@ -87,6 +87,13 @@ def test_a_teachers_url_names_a_host_and_a_port_that_there_can_be(url):
         load_settings(["--teacher", url, "--teacher-model", "m"])
 
 
+@pytest.mark.parametrize("url", ["collector:4318", "http://", "http://[::1", "http://c:port", ""])
+def test_a_collectors_url_names_a_host_that_can_be_asked(url):
+    with pytest.raises(ConfigurationError, match=r"--otlp-endpoint .*a URL like http://collector:4318"):
+        load_settings(["--otlp-endpoint", url])
+    assert load_settings(["--otlp-endpoint", "https://c.example/otlp"]).otlp_endpoint == "https://c.example/otlp"
+
+
 @pytest.mark.parametrize("url", ["http://10.0.0.7", "https://[::1]:8443/v1/", "http://my_host:65535", "http://judge.svc.local"])
 def test_a_teachers_url_may_be_any_that_can_be_asked(url):
     assert load_settings(["--teacher", url, "--teacher-model", "m"]).teacher_urls == (url,)
