@@ -1,5 +1,9 @@
 """The hand-written sentences: filled, labelled, never the functional test sets."""
 
+import json
+import re
+from collections import Counter, defaultdict
+
 import numpy as np
 
 from distill.seeds import seed_texts
@@ -17,6 +21,27 @@ def test_each_sentence_is_filled_labelled_and_there_once():
     harmless = (rows.labels == 0).all(axis=1)
     assert harmless.sum() > 80
     assert (np.isnan(rows.labels[~harmless]).sum(axis=1) == 7).all(), "other categories stay unknown"
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z']+", text.lower()))
+
+
+def test_no_sentence_is_nearly_one_of_the_functional_sets(data_path):
+    """Those are for diagnosis alone. Of the words of two texts less than three quarters are common, whatever fills a slot."""
+    files = sorted((data_path.parent / "functional").glob("*.jsonl"))
+    functional = [words(json.loads(line)["text"]) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(functional) > 4_000
+    holding = defaultdict(list)
+    for number, text in enumerate(functional):
+        for word in text:
+            holding[word].append(number)
+    near = []
+    for sentence in seed_texts(per_pattern=10_000).texts:
+        ours = words(sentence)
+        common = Counter(number for word in ours for number in holding[word])
+        near += [sentence for number, both in common.items() if both >= 0.75 * len(ours | functional[number])]
+    assert near == []
 
 
 def test_the_draw_is_repeatable():
