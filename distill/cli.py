@@ -15,6 +15,8 @@ from server.core.policy import DEFAULT_POLICY_FILE
 DEFAULT_DATA = Path("../shared/data/moderation.parquet")
 OPEN_TEACHER_HELP = "run folder of tune-teacher, a .gguf file, a model folder, or a hub id such as google/shieldgemma-2b"
 TEACHER_HELP = f"packed folder such as server/artifacts/teacher, {OPEN_TEACHER_HELP}"
+MAX_TEXT_TOKENS_HELP = "a longer text is cut to as many of the teacher's tokens (default: 256)"
+SPLITS = ("train", "dev", "test")
 
 
 def main(argv: list[str]) -> int:
@@ -73,7 +75,7 @@ def _add_teacher_verbs(subparsers) -> None:
     )
     sub.add_argument("--teacher", required=True, help=OPEN_TEACHER_HELP)
     sub.add_argument("--rows", type=int, default=2000, help="dev texts to judge (default: 2000)")
-    sub.add_argument("--max-text-tokens", type=int, default=256)
+    sub.add_argument("--max-text-tokens", type=int, default=256, help=MAX_TEXT_TOKENS_HELP)
 
     sub = _add_verb(
         subparsers, "pack-teacher", verbs.pack_teacher, "write the served form of a tuned teacher: GGUF adapter, manifest"
@@ -84,27 +86,27 @@ def _add_teacher_verbs(subparsers) -> None:
     sub = _add_verb(subparsers, "label", verbs.label, "ask the teacher about texts × categories and keep its signals; resumes")
     sub.add_argument("--teacher", required=True, help=TEACHER_HELP)
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
-    sub.add_argument("--split", default="train")
+    sub.add_argument("--split", default="train", choices=SPLITS, help="of --data (default: train)")
     sub.add_argument("--rows", type=int, default=4000, help="how many texts, drawn in balance over sources (default: 4000)")
     sub.add_argument("--all", action="store_true", help="every text of the split, unlabelled ones too: for what `mine` wrote")
-    sub.add_argument("--max-text-tokens", type=int, default=256)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--max-text-tokens", type=int, default=256, help=MAX_TEXT_TOKENS_HELP)
+    sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
 
 
 def _add_student_verbs(subparsers) -> None:
     from distill.losses import LossWeights
     from distill.student import PACKAGED_STUDENT
-    from distill.train import TrainSettings
+    from distill.train_settings import TrainSettings
 
     sub = _add_verb(
         subparsers, "plant", verbs.plant, "hide labelled harm among harmless texts, for `train --extra` or to measure"
     )
-    sub.add_argument("--split", default="train")
+    sub.add_argument("--split", default="train", choices=SPLITS, help="of --data (default: train)")
     sub.add_argument("--rows", type=int, default=12_000, help="texts to make, three quarters of them harmless (default: 12000)")
     sub.add_argument(
         "--max-chars", type=int, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
     )
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     sub.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the file to write")
 
     sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")
@@ -131,16 +133,16 @@ def _add_student_verbs(subparsers) -> None:
     sub = _add_verb(
         subparsers, "calibrate", verbs.calibrate, "fit the student's calibration, thresholds and unsure bands on dev"
     )
-    sub.add_argument("--checkpoint", type=Path, required=True)
+    sub.add_argument("--checkpoint", type=Path, required=True, help="run folder of train")
     sub.add_argument("--write-policy", action="store_true", help="put the thresholds and bands into the policy file")
     sub.add_argument("--escalation-budget", type=float, default=0.05, help="share of dev texts in a band (default: 0.05)")
 
     sub = _add_verb(subparsers, "evaluate", verbs.evaluate, "measure a student or a teacher on human labels")
-    sub.add_argument("--split", default="test")
+    sub.add_argument("--split", default="test", choices=SPLITS, help="of --data (default: test)")
     sub.add_argument("--rows", type=int, help="a balanced draw of this many texts instead of the whole split")
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("--checkpoint", type=Path, help="trained student")
     which.add_argument("--teacher", help=TEACHER_HELP)
-    sub.add_argument("--max-text-tokens", type=int, default=256, help="teacher only")
+    sub.add_argument("--max-text-tokens", type=int, default=256, help=f"teacher only: {MAX_TEXT_TOKENS_HELP}")
     sub.add_argument("--against", type=Path, metavar="DIR", help="an earlier student: what is mended and what is broken")
     sub.add_argument("--out", type=Path, help="also write the report to this file")

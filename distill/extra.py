@@ -9,7 +9,7 @@ import numpy as np
 from distill.data import LabelledTexts, load_split
 from distill.mining.mined_file import read_answers
 from distill.signals import SignalStore, text_digest
-from distill.train import TeacherSignals
+from distill.train_data import TeacherSignals
 from server.core.taxonomy import CATEGORIES
 
 

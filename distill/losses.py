@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from distill.settings_flags import knob
+
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
     """Non-negative and independent: raising one never makes another negative."""
 
-    label: float = 1.0
-    soft: float = 1.0
-    feature: float = 0.1
-    temperature: float = 2.0
+    label: float = knob(1.0, help="weight of the cross-entropy with people's labels, 0 or more")
+    soft: float = knob(1.0, help="weight of the divergence from the teacher's soft labels, 0 or more")
+    feature: float = knob(0.1, help="weight of the distance to the teacher's hidden states, 0 or more")
+    temperature: float = knob(2.0, help="softens both sides of the soft labels' divergence; above 0")
 
     def __post_init__(self) -> None:
         if min(self.label, self.soft, self.feature) < 0 or self.temperature <= 0:

@@ -5,104 +5,29 @@ AU-PRC on dev, and resuming are the Trainer's own. Lengths are grouped so that l
 """
 
 import json
-from dataclasses import asdict, dataclass
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from distill.data import LabelledTexts
-from distill.features import Whitener
 from distill.losses import LossWeights, feature_loss, label_loss, soft_label_loss
 from distill.metrics import average_precision, average_precision_per_category
-from distill.signals import SignalStore
-from distill.soft_labels import signal_rows, teacher_logits
+from distill.run_record import hold_to, rows_digest
 from distill.student import load_student, new_student
-from server.core.calibration import Calibration
-from server.core.taxonomy import CATEGORIES
+from distill.train_data import DistillationData, LengthOrder, TeacherSignals, collate
+from distill.train_settings import TrainSettings
 
-
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """``max_tokens`` is the student's window, special tokens included, and goes into the artefact's manifest. ``start_from`` is
-    the run folder of a student to go on from, in place of the base; its head comes along, its projector doesn't. ``average``
-    ends with the mean of the student trained and of that one: most of what is new, and less of what was forgotten over it
-    (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022)."""
-
-    base: str
-    epochs: float = 2.0
-    batch_size: int = 64
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup_ratio: float = 0.06
-    max_grad_norm: float = 1.0
-    max_tokens: int = 256
-    feature_dimensions: int = 256
-    eval_every_steps: int = 400
-    seed: int = 0
-    start_from: str = ""
-    average: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherSignals:
-    """Signals beside N texts: ``logits`` float32 (N, C) soft labels, ``features`` float32 (N, K); NaN = not asked."""
-
-    logits: np.ndarray
-    features: np.ndarray
-
-
-def align_signals(
-    rows: LabelledTexts, store: SignalStore | None, calibration: Calibration | None, *, dimensions: int
-) -> TeacherSignals:
-    """Find each text's signal; fit the frozen feature target on those that have one."""
-    n = len(rows)
-    if store is None or not len(store):
-        nothing = np.full((n, len(CATEGORIES)), np.nan, dtype=np.float32)
-        return TeacherSignals(nothing, np.full((n, 1), np.nan, dtype=np.float32))
-    found = signal_rows(rows, store)
-    has_signal = found >= 0
-    hidden = store.hidden()[np.unique(found[has_signal])]
-    whitener = Whitener.fit(hidden, dimensions=dimensions)
-    features = np.full((n, len(whitener.components)), np.nan, dtype=np.float32)
-    features[has_signal] = whitener(store.hidden()[found[has_signal]])
-    return TeacherSignals(teacher_logits(rows, store, calibration), features)
-
-
-class DistillationData(torch.utils.data.Dataset):
-    """Rows as the Trainer wants them; texts are encoded once, cut at ``max_tokens``."""
-
-    def __init__(self, rows: LabelledTexts, signals: TeacherSignals, tokenizer, *, max_tokens: int) -> None:
-        encoded = tokenizer(rows.texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
-        self.input_ids = encoded["input_ids"]
-        self.rows, self.signals = rows, signals
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def __getitem__(self, index: int) -> dict:
-        return {
-            "input_ids": self.input_ids[index],
-            "labels": self.rows.labels[index],
-            "teacher_logits": self.signals.logits[index],
-            "teacher_features": self.signals.features[index],
-        }
-
-
-def collate(records: list[dict], *, pad_id: int = 0) -> dict[str, torch.Tensor]:
-    """Right-pad to the longest: ``input_ids`` and ``attention_mask`` int64 (B, T), the rest stacked."""
-    width = max(len(record["input_ids"]) for record in records)
-    ids = torch.full((len(records), width), pad_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, record in enumerate(records):
-        length = len(record["input_ids"])
-        ids[row, :length] = torch.tensor(record["input_ids"])
-        mask[row, :length] = 1
-    stacked = {key: torch.from_numpy(np.stack([record[key] for record in records])) for key in records[0] if key != "input_ids"}
-    return {"input_ids": ids, "attention_mask": mask, **stacked}
+_MAY_CHANGE = {"average"}
+"""Settings that a run which goes on, or whose end is made anew, may have otherwise than as it was begun."""
 
 
 class DistillationTrainer(Trainer):
@@ -113,6 +38,9 @@ class DistillationTrainer(Trainer):
         self.weights = weights
         # On the student's side, upwards: the teacher's target is fixed, so the loss can't be won by collapsing it.
         self.model.projector = nn.Linear(self.model.config.hidden_size, feature_dimensions)
+
+    def _get_train_sampler(self, train_dataset=None) -> LengthOrder:
+        return LengthOrder(self.args.train_batch_size, lengths=self.train_dataset.lengths, seed=self.args.seed)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_hidden_states=True)
@@ -134,20 +62,37 @@ def train_student(
     signals: TeacherSignals,
     dev: LabelledTexts,
     out: Path,
+    made_with: Mapping[str, Any] | None = None,
 ) -> dict:
     """Train, keep the best checkpoint by pooled dev AU-PRC, and write ``out`` as a student folder.
 
-    Resumes from the newest checkpoint under ``out/checkpoints``. Returns the dev figures of the best one.
+    Resumes from the newest whole checkpoint under ``out/checkpoints``. Returns the dev figures of the best one.
+
+    Args:
+        made_with: what else the run is made with, such as the teacher: JSON values by name. ``out/run.json`` keeps them with
+            the settings and the texts.
+
+    Raises:
+        ValueError: ``dev`` can't rank checkpoints, the base is too small for the window, what to start from isn't there, or
+            ``out`` holds a run that was made with something else.
     """
+    if not ((dev.labels == 1).any() and (dev.labels == 0).any()):
+        raise ValueError("the dev texts need a label of 1 and one of 0: the best checkpoint is chosen on them")
     torch.manual_seed(settings.seed)
     use_cuda = torch.cuda.is_available()
     model, tokenizer = _start(settings, attention="sdpa" if use_cuda else "eager")
+    if (positions := model.config.max_position_embeddings) < settings.max_tokens:
+        raise ValueError(f"--max-tokens {settings.max_tokens}: the base takes {positions} at most")
+    record = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE} | asdict(weights)
+    record |= {"texts": rows_digest(train, signals.logits), "dev texts": rows_digest(dev), **(made_with or {})}
+    checkpoints = out / "checkpoints"
+    hold_to(out / "run.json", record, has_begun=any(checkpoints.glob("checkpoint-*")) or (out / "model.safetensors").exists())
     no_signals = TeacherSignals(
         np.full(dev.labels.shape, np.nan, dtype=np.float32),
         np.full((len(dev), signals.features.shape[1]), np.nan, dtype=np.float32),
     )
     arguments = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
+        output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=128,
@@ -170,7 +115,6 @@ def train_student(
         logging_steps=50,
         report_to=[],
         seed=settings.seed,
-        data_seed=settings.seed,
         use_cpu=not use_cuda,
         bf16=True,
         dataloader_pin_memory=use_cuda,
@@ -185,8 +129,7 @@ def train_student(
         weights=weights,
         feature_dimensions=signals.features.shape[1],
     )
-    last = get_last_checkpoint(str(out / "checkpoints")) if (out / "checkpoints").is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
     if settings.average:
         _average(trainer.model, Path(settings.start_from))
     figures = trainer.evaluate()
@@ -210,6 +153,25 @@ def _start(settings: TrainSettings, *, attention: str):
     if not (Path(settings.start_from) / "student.json").exists():
         raise ValueError(f"--start-from {settings.start_from}: there is no finished student there")
     return load_student(Path(settings.start_from), attention=attention)
+
+
+def _newest_whole(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end; those that a kill cut short are removed."""
+    for path in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        if _is_whole(path):
+            return str(path)
+        tqdm.write(f"{path} was cut short as it was written: removed", file=sys.stderr)
+        shutil.rmtree(path)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The Trainer writes its state last of all."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _average(model, run: Path) -> None:

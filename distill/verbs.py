@@ -81,7 +81,9 @@ def train(arguments: Namespace) -> dict[str, Any]:
     from distill.seeds import seed_texts
     from distill.soft_labels import pool_with_student
     from distill.teacher.saved import load_calibration, signal_store, teacher_form, teacher_id
-    from distill.train import TrainSettings, align_signals, train_student
+    from distill.train import train_student
+    from distill.train_data import align_signals
+    from distill.train_settings import TrainSettings
 
     settings, weights = from_flags(TrainSettings, arguments), from_flags(LossWeights, arguments)
     everything = load_split(arguments.data, "train", assume_chat_benign=True)
@@ -102,18 +104,21 @@ def train(arguments: Namespace) -> dict[str, Any]:
         of_teacher = replace(of_teacher, logits=pool_with_student(of_teacher.logits, rows, arguments.pool_with, weight))
     signals = hear_extra(of_teacher, extra)
     dev = _draw(load_split(arguments.data, "dev"), arguments.dev_rows, seed=1)
-    figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out)
+    made_with = {
+        "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
+        "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
+        "pool_with": str(arguments.pool_with) if arguments.pool_with else None,
+    }
+    figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out, made_with=made_with)
     sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
     earlier = _earlier(settings.start_from)
     provenance = {
         "base": earlier[0]["base"] if earlier else settings.base,
-        "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
-        "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
+        **made_with,
         "data": sources,
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
         "rows_with_signals": int((~np.isnan(of_teacher.logits[:, 0])).sum()),
-        "pool_with": str(arguments.pool_with) if arguments.pool_with else None,
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
         "earlier": earlier,
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},

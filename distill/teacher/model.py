@@ -169,16 +169,21 @@ class TreeEncoder:
 
 
 class Judge:
-    """The model behind the trees. ``model`` is a causal LM of transformers, with or without a PEFT adapter."""
+    """The model behind the trees. ``model`` is a causal LM of transformers, with or without a PEFT adapter; it moves to the GPU
+    where there is one. Batches come from the CPU, and :meth:`leaves` go back to it."""
 
     def __init__(self, model, tokenizer) -> None:
-        self.model = model
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = tokenizer
         self.yes_id, self.no_id = (_single_token(tokenizer, answer) for answer in ANSWERS)
 
     @property
     def causal_lm(self):
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.device
 
     @property
     def hidden_size(self) -> int:
@@ -189,20 +194,20 @@ class Judge:
 
         Returns:
             margins float32 (L,): logit(Yes) − logit(No), raw; hidden float32 (L, H): the last layer's state at each
-            leaf, after the final norm.
+            leaf, after the final norm. Both on the CPU.
         """
         hidden = self.leaf_states(batch)
         head = self.causal_lm.lm_head.weight[[self.yes_id, self.no_id]]
         logits = self._capped(hidden.float() @ head.float().T)
-        return logits[:, 0] - logits[:, 1], hidden.float()
+        return (logits[:, 0] - logits[:, 1]).cpu(), hidden.float().cpu()
 
     def leaf_states(self, batch: TreeBatch) -> torch.Tensor:
         """(L, H) in the model's own type: the last layer's state at each leaf, after the final norm."""
         decoder = self.causal_lm.model
         output = decoder(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask(decoder.embed_tokens.weight.dtype),
+            input_ids=batch.input_ids.to(self.device),
+            position_ids=batch.position_ids.to(self.device),
+            attention_mask=batch.attention_mask(decoder.embed_tokens.weight.dtype).to(self.device),
             use_cache=False,
         )
         return output.last_hidden_state[batch.leaf_row, batch.leaf_token]

@@ -23,9 +23,11 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from distill.data import LabelledTexts
-from distill.teacher.model import Judge, TreeEncoder, load_base
+from distill.run_record import hold_to, rows_digest
+from distill.settings_flags import knob
+from distill.teacher.model import PACKAGED_TEACHER, Judge, TreeEncoder, load_base
 from server.core.policy import Policy
-from server.core.prompt import TITLE, prompt_form
+from server.core.prompt import PROMPT_FORMS, TITLE, prompt_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +35,35 @@ class TuneSettings:
     """Rates are per optimiser step; lengths are the teacher's tokens.
 
     Attributes:
-        start_from: run folder whose adapter this run goes on from; empty for a new one. Draw other texts (``seed``) then.
-        prompt: which of ``server.core.prompt.PROMPT_FORMS`` to ask in.
-        max_batch_tokens: padded tokens of one forward and backward pass; a step may take several.
-        answer_weight: of −log(P(Yes) + P(No)) in the loss.
-        pool_with: run folder of a student, in its turn the teacher's teacher: what it and ``start_from`` say together counts
-            beside what people say (``distill.soft_labels``). Needs ``start_from``, and learns from texts that one judged.
-        soft: weight in [0, 1] of the pool's word in such a label; people have the rest.
-        average: end with the mean of this run's adapter and of the one it started from: what one run learns too well of its own
-            texts is halved (weight averaging: Izmailov et al., 2018; Wortsman et al., 2022). Needs ``start_from``.
-        compile: fuse each decoder layer with ``torch.compile``: a third faster on CPUs; needs a C++ compiler.
+        pool_with: in its turn the teacher's teacher: what it and ``start_from`` say together counts beside what people say
+            (``distill.soft_labels``). Needs ``start_from``, and learns from texts that one judged.
+        average: what one run learns too well of its own texts is halved (weight averaging: Izmailov et al., 2018; Wortsman et
+            al., 2022). Needs ``start_from``.
     """
 
-    base: str
-    start_from: str = ""
-    prompt: str = TITLE.name
-    batch_rows: int = 32
-    rank: int = 16
-    learning_rate: float = 6e-4
-    epochs: int = 1
-    max_text_tokens: int = 128
-    max_batch_tokens: int = 2048
-    answer_weight: float = 0.1
-    pool_with: str = ""
-    soft: float = 0.5
-    average: bool = False
-    checkpoint_every_s: float = 300.0
-    compile: bool = False
-    seed: int = 0
+    base: str = knob(help=f"{PACKAGED_TEACHER} (installed as a package), a .gguf file, a model folder, or a hub id")
+    start_from: str = knob("", help="run folder whose adapter this run goes on from; draw other texts (--seed) then")
+    prompt: str = knob(TITLE.name, help="the form of the question", choices=tuple(PROMPT_FORMS))
+    batch_rows: int = knob(32, help="texts per step")
+    rank: int = knob(16, help="the adapter's (LoRA)")
+    learning_rate: float = knob(6e-4, help="AdamW's, at the end of the warm-up; then linear to 0")
+    epochs: int = knob(1, help="passes over the texts")
+    max_text_tokens: int = knob(128, help="a longer text is cut to as many of the teacher's tokens")
+    max_batch_tokens: int = knob(2048, help="padded tokens of one pass through the model; a step may take several")
+    answer_weight: float = knob(0.1, help="of -log(P(Yes) + P(No)) in the loss")
+    pool_with: str = knob("", help="run folder of a student, whose word is pooled with that of --start-from")
+    soft: float = knob(0.5, help="weight of the pool's word in a label, 0 to 1; people have the rest")
+    average: bool = knob(False, help="end with the mean of this run's adapter and of the one it started from")
+    checkpoint_every_s: float = knob(300.0, help="seconds between checkpoints: what a kill can cost")
+    compile: bool = knob(False, help="torch.compile: a third faster on CPUs; needs a C++ compiler")
+    seed: int = knob(0, help="of the draw of texts, their order and the adapter's start")
 
 
 _MAY_CHANGE = {"average", "checkpoint_every_s", "compile"}
-"""Settings that a resumed run may have otherwise than the one that it goes on from."""
+"""Settings that a run which goes on, or whose end is made anew, may have otherwise than as it was begun."""
+
+
+CHECKPOINT = "checkpoint.pt"
 
 
 class MasterAdamW:
@@ -92,23 +91,28 @@ class MasterAdamW:
 def tune_teacher(
     settings: TuneSettings, rows: LabelledTexts, policy: Policy, out: Path, soft_logits: np.ndarray | None = None
 ) -> Judge:
-    """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out/checkpoint.pt`` if there is one.
+    """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out``'s checkpoint if there is one.
 
     Args:
         soft_logits: (N, C), log-odds that count for ``settings.soft`` of a label that people gave; NaN leaves it theirs.
 
     Raises:
-        ValueError: there is nothing to average with, ``start_from`` doesn't fit, or the checkpoint is of other settings.
+        ValueError: there is nothing to average with, ``start_from`` doesn't fit, or ``out`` holds a run that was made with
+            other settings, texts, labels or wordings: ``out/run.json`` says with which.
     """
     if settings.average and not settings.start_from:
         raise ValueError("--average is with the adapter that a run starts from: it needs --start-from")
+    form = prompt_form(settings.prompt)
+    record = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
+    record |= {"texts": rows_digest(rows, soft_logits), "wordings": form.hash(policy)}
+    hold_to(out / "run.json", record, has_begun=(out / CHECKPOINT).exists() or (out / "tune.json").exists())
     torch.manual_seed(settings.seed)
     model, tokenizer = load_base(settings.base, dtype=torch.bfloat16, attention="eager")
     lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, lora_dropout=0.0, target_modules="all-linear")
     model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     earlier = _load_adapter(model, Path(settings.start_from), settings) if settings.start_from else []
     judge = Judge(model, tokenizer)
-    encoder = TreeEncoder(tokenizer, policy, prompt_form(settings.prompt), max_text_tokens=settings.max_text_tokens)
+    encoder = TreeEncoder(tokenizer, policy, form, max_text_tokens=settings.max_text_tokens)
     if settings.compile:
         for layer in judge.causal_lm.model.layers:
             layer.compile(dynamic=True)
@@ -148,7 +152,7 @@ def _soften(labels: np.ndarray, logits: np.ndarray, weight: float) -> np.ndarray
 def _average(model, run: Path) -> None:
     """The mean of the adapter in ``model`` and of the run's."""
     ours, theirs = get_peft_model_state_dict(model, save_embedding_layers=False), _read_adapter(run)
-    set_peft_model_state_dict(model, {name: ((ours[name].float() + theirs[name].float()) / 2) for name in ours})
+    set_peft_model_state_dict(model, {name: ((ours[name].float().cpu() + theirs[name].float()) / 2) for name in ours})
 
 
 def _read_adapter(run: Path) -> dict[str, torch.Tensor]:
@@ -158,9 +162,8 @@ def _read_adapter(run: Path) -> dict[str, torch.Tensor]:
 class _Tuning:
     def __init__(self, settings, judge: Judge, encoder: TreeEncoder, rows: LabelledTexts, out: Path) -> None:
         self.settings, self.judge, self.encoder, self.rows = settings, judge, encoder, rows
-        self.checkpoint_path = out / "checkpoint.pt"
+        self.checkpoint_path = out / CHECKPOINT
         self.log_path = out / "tune.jsonl"
-        out.mkdir(parents=True, exist_ok=True)
         self.optimiser = MasterAdamW([p for p in judge.model.parameters() if p.requires_grad], settings.learning_rate)
         self.asked = [np.flatnonzero(~np.isnan(labels)).tolist() for labels in rows.labels]
         known = np.flatnonzero([bool(categories) for categories in self.asked])
@@ -201,8 +204,8 @@ class _Tuning:
             rows = [int(indices[j]) for j in part]
             logits = self.judge.logits(self.judge.leaf_states(batch))
             yes, no = logits[:, self.judge.yes_id], logits[:, self.judge.no_id]
-            target = torch.tensor([self.rows.labels[i][c] for i in rows for c in self.asked[i]])
-            weight = torch.tensor([1 / len(self.asked[i]) for i in rows for _ in self.asked[i]]) / len(indices)
+            target = logits.new_tensor([self.rows.labels[i][c] for i in rows for c in self.asked[i]])
+            weight = logits.new_tensor([1 / len(self.asked[i]) for i in rows for _ in self.asked[i]]) / len(indices)
             ask_loss = (F.binary_cross_entropy_with_logits(yes - no, target, reduction="none") * weight).sum()
             answer_loss = ((logits.logsumexp(1) - torch.logaddexp(yes, no)) * weight).sum()
             (ask_loss + self.settings.answer_weight * answer_loss).backward()
@@ -214,7 +217,6 @@ class _Tuning:
             "done": self.done,
             "masters": self.optimiser.masters,
             "adamw": self.optimiser.adamw.state_dict(),
-            "settings": asdict(self.settings),
         }
         partial = self.checkpoint_path.with_suffix(".partial")
         torch.save(state, partial)
@@ -223,10 +225,7 @@ class _Tuning:
     def _resume(self) -> None:
         if not self.checkpoint_path.exists():
             return
-        state = torch.load(self.checkpoint_path, weights_only=True)
-        changed = [k for k, v in asdict(self.settings).items() if state["settings"].get(k) != v and k not in _MAY_CHANGE]
-        if changed:
-            raise ValueError(f"{self.checkpoint_path} was made with other settings ({', '.join(changed)}): use another --out")
+        state = torch.load(self.checkpoint_path, weights_only=True, map_location="cpu")
         with torch.no_grad():
             for master, parameter, saved in zip(
                 self.optimiser.masters, self.optimiser.parameters, state["masters"], strict=True

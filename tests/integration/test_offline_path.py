@@ -137,3 +137,22 @@ def test_what_a_user_can_mend_is_one_line(data, tmp_path, capsys):
     tune = ["tune-teacher", "--data", str(data), "--out", str(tmp_path), "--pool-with", str(tmp_path)]
     assert main(tune) == 2
     assert "needs --start-from" in capsys.readouterr().err
+
+
+def test_a_run_folder_is_not_trained_into_with_other_flags(data, tiny_student, tmp_path, capsys):
+    student = tmp_path / "student"
+    train = ["train", "--data", data, "--out", student, "--base", tiny_student, "--without-seeds", "--eval-every-steps", 2]
+    distil(capsys, *train, "--epochs", 1)
+    before = {path: path.read_bytes() for path in student.iterdir() if path.is_file()}
+    for flags, named in (
+        (("--epochs", 1, "--learning-rate", 1e-3, "--rows", 96), "learning_rate, texts"),
+        (("--epochs", 2), "epochs"),
+    ):
+        assert main([str(a) for a in (*train, *flags)]) == 2
+        assert capsys.readouterr().err == (
+            f"distill train: {student} holds a run that was made with other {named}: use another --out\n"
+        )
+    assert {path: path.read_bytes() for path in student.iterdir() if path.is_file()} == before
+    assert json.loads((student / "provenance.json").read_text())["settings"]["learning_rate"] == 1e-4
+    assert main([str(a) for a in (*train, "--max-tokens", 4)]) == 2
+    assert "--max-tokens must be 35 to 512, not 4" in capsys.readouterr().err

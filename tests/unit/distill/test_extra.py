@@ -7,7 +7,7 @@ from distill.extra import hear_extra, load_extra
 from distill.mining.candidates import unknown
 from distill.mining.mined_file import read_answers, write_mined
 from distill.signals import SignalStore, text_digest
-from distill.train import TeacherSignals
+from distill.train_data import TeacherSignals
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
 from tests.unit.distill.mining_world import candidate, values
 

@@ -1,5 +1,7 @@
 """Trees of prompts against one prompt at a time, on a real (tiny, random) Gemma 2."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,11 +24,11 @@ def policy():
 
 
 def one_prompt(judge, form, text, rule):
-    ids = judge.tokenizer(form.prompt(text, "user", rule), return_tensors="pt")["input_ids"]
+    ids = judge.tokenizer(form.prompt(text, "user", rule), return_tensors="pt")["input_ids"].to(judge.device)
     with torch.inference_mode():
         out = judge.model(ids, output_hidden_states=True)
     logits = out.logits[0, -1]
-    return (logits[judge.yes_id] - logits[judge.no_id]).item(), out.hidden_states[-1][0, -1]
+    return (logits[judge.yes_id] - logits[judge.no_id]).item(), out.hidden_states[-1][0, -1].cpu()
 
 
 @pytest.mark.parametrize("form", PROMPT_FORMS.values(), ids=PROMPT_FORMS)
@@ -42,8 +44,8 @@ def test_a_tree_gives_what_separate_prompts_give(judge, policy, form):
     for row, text in enumerate(TEXTS):
         for c, rule in enumerate(policy.rules):
             margin, state = one_prompt(judge, form, text, rule)
-            assert margins[row * 8 + c].item() == pytest.approx(margin, abs=2e-4)
-            np.testing.assert_allclose(hidden[row * 8 + c], state, atol=2e-4)
+            assert margins[row * 8 + c].item() == pytest.approx(margin, abs=1e-3)
+            np.testing.assert_allclose(hidden[row * 8 + c], state, atol=1e-3)
     assert margins.std() > 0.05, "margins that all agree would hide a wrong branch"
 
 
@@ -54,9 +56,8 @@ def test_the_pad_position_is_not_the_last_token(judge, policy):
     assert batch.leaf_token[0] < width - 1
     with torch.inference_mode():
         _, hidden = judge.leaves(batch)
-        at_the_end = judge.causal_lm.model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask(torch.float32)
-        ).last_hidden_state[0, -1]
+        at_the_end = judge.leaf_states(replace(batch, leaf_row=torch.tensor([0]), leaf_token=torch.tensor([width - 1])))[0]
+    at_the_end = at_the_end.cpu()
     assert (hidden[0] - at_the_end).abs().max() > 0.05
 
 
@@ -65,7 +66,7 @@ def test_the_leaves_margin_is_the_difference_of_the_full_logits(judge, policy):
     batch = encoder.batch([encoder.prefix(TEXTS[0], "user")], ["user"], [ALL_CATEGORIES])
     with torch.inference_mode():
         margins, _ = judge.leaves(batch)
-        logits = judge.logits(judge.leaf_states(batch))
+        logits = judge.logits(judge.leaf_states(batch)).cpu()
     np.testing.assert_allclose(margins, logits[:, judge.yes_id] - logits[:, judge.no_id], atol=1e-4)
 
 

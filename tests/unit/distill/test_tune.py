@@ -87,6 +87,28 @@ def test_other_settings_do_not_continue_a_run(tiny_gemma, tmp_path):
         tune_teacher(settings(tiny_gemma, rank=8), rows(), policy, tmp_path)
 
 
+def test_other_texts_labels_or_wordings_do_not_continue_a_run_nor_overwrite_a_finished_one(tiny_gemma, tmp_path):
+    policy = load_policies()["default"]
+    tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    flipped, said = replace(rows(), labels=1 - rows().labels), np.where(np.isnan(rows().labels), np.nan, 1.0)
+    reworded = replace(policy, rules=(replace(policy.rules[0], title="Something else"), *policy.rules[1:]))
+    for other, asked, soft, name in (
+        (rows(60), policy, None, "texts"),
+        (flipped, policy, None, "texts"),
+        (rows(), policy, said, "texts"),
+        (rows(), reworded, None, "wordings"),
+    ):
+        with pytest.raises(ValueError, match=f"made with other {name}: use another --out"):
+            tune_teacher(settings(tiny_gemma, epochs=1), other, asked, tmp_path, soft)
+    (tmp_path / "checkpoint.pt").unlink()  # as who wants its space back does
+    with pytest.raises(ValueError, match="made with other rank"):
+        tune_teacher(settings(tiny_gemma, epochs=1, rank=8), rows(), policy, tmp_path)
+    assert {path: path.read_bytes() for path in before if path.exists()} == {
+        path: value for path, value in before.items() if path.name != "checkpoint.pt"
+    }
+
+
 def test_unknown_labels_are_never_asked(tiny_gemma, tmp_path):
     """Rows with no known label are left out, and of the others only the known categories are asked."""
     known = rows(8)
