@@ -8,7 +8,7 @@ from pathlib import Path
 from distill import verbs
 from distill.cascade import verbs as cascade_verbs
 from distill.mining import verb as mining_verb
-from distill.settings_flags import add_flags
+from distill.settings_flags import add_flags, positive
 from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
 
@@ -49,10 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_verb(subparsers, name: str, run, text: str) -> argparse.ArgumentParser:
+def _add_verb(subparsers, name: str, run, text: str, *, reads_data: bool = True) -> argparse.ArgumentParser:
     sub = subparsers.add_parser(name, help=text, description=text)
     sub.set_defaults(run=run)
-    sub.add_argument("--data", type=Path, default=DEFAULT_DATA, help=f"labelled Parquet file (default: {DEFAULT_DATA})")
+    if reads_data:
+        sub.add_argument("--data", type=Path, default=DEFAULT_DATA, help=f"labelled Parquet file (default: {DEFAULT_DATA})")
     sub.add_argument("--policies", type=Path, default=DEFAULT_POLICY_FILE, help="policy file; its [default] policy is used")
     return sub
 
@@ -63,7 +64,7 @@ def _add_teacher_verbs(subparsers) -> None:
 
     sub = _add_verb(subparsers, "tune-teacher", verbs.tune_teacher, "fine-tune an LLM (LoRA) to answer guard prompts; resumes")
     sub.add_argument("--out", type=Path, required=True, help="run folder")
-    sub.add_argument("--rows", type=int, default=60_000, help="texts, drawn in balance over sources (default: 60000)")
+    sub.add_argument("--rows", type=positive, default=60_000, help="texts, drawn in balance over sources (default: 60000)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
     sub.add_argument(
         "--signals", type=Path, default=Path("runs/signals"), help="where the half of the pool is that is the teacher's own"
@@ -74,22 +75,29 @@ def _add_teacher_verbs(subparsers) -> None:
         subparsers, "calibrate-teacher", verbs.calibrate_teacher, "fit the teacher's margins to human labels on dev"
     )
     sub.add_argument("--teacher", required=True, help=OPEN_TEACHER_HELP)
-    sub.add_argument("--rows", type=int, default=2000, help="dev texts to judge (default: 2000)")
-    sub.add_argument("--max-text-tokens", type=int, default=256, help=MAX_TEXT_TOKENS_HELP)
+    sub.add_argument("--rows", type=positive, default=2000, help="dev texts to judge (default: 2000)")
+    sub.add_argument("--max-text-tokens", type=positive, default=256, help=MAX_TEXT_TOKENS_HELP)
 
     sub = _add_verb(
-        subparsers, "pack-teacher", verbs.pack_teacher, "write the served form of a tuned teacher: GGUF adapter, manifest"
+        subparsers,
+        "pack-teacher",
+        verbs.pack_teacher,
+        "write the served form of a tuned teacher: GGUF adapter, manifest",
+        reads_data=False,
     )
     sub.add_argument("--teacher", required=True, help="run folder of tune-teacher, calibrated")
-    sub.add_argument("--out", type=Path, default=Path("server/artifacts/teacher"))
+    sub.add_argument("--out", type=Path, required=True, help="folder to write; the shipped one is server/artifacts/teacher")
+    sub.add_argument("--replace", action="store_true", help="replace the packed teacher in --out, once the new one is whole")
 
     sub = _add_verb(subparsers, "label", verbs.label, "ask the teacher about texts × categories and keep its signals; resumes")
     sub.add_argument("--teacher", required=True, help=TEACHER_HELP)
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
     sub.add_argument("--split", default="train", choices=SPLITS, help="of --data (default: train)")
-    sub.add_argument("--rows", type=int, default=4000, help="how many texts, drawn in balance over sources (default: 4000)")
+    sub.add_argument(
+        "--rows", type=positive, default=4000, help="how many texts, drawn in balance over sources (default: 4000)"
+    )
     sub.add_argument("--all", action="store_true", help="every text of the split, unlabelled ones too: for what `mine` wrote")
-    sub.add_argument("--max-text-tokens", type=int, default=256, help=MAX_TEXT_TOKENS_HELP)
+    sub.add_argument("--max-text-tokens", type=positive, default=256, help=MAX_TEXT_TOKENS_HELP)
     sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
 
 
@@ -102,23 +110,29 @@ def _add_student_verbs(subparsers) -> None:
         subparsers, "plant", verbs.plant, "hide labelled harm among harmless texts, for `train --extra` or to measure"
     )
     sub.add_argument("--split", default="train", choices=SPLITS, help="of --data (default: train)")
-    sub.add_argument("--rows", type=int, default=12_000, help="texts to make, three quarters of them harmless (default: 12000)")
     sub.add_argument(
-        "--max-chars", type=int, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
+        "--rows", type=positive, default=12_000, help="texts to make, three quarters of them harmless (default: 12000)"
+    )
+    sub.add_argument(
+        "--max-chars", type=positive, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
     )
     sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     sub.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the file to write")
 
     sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")
     sub.add_argument("--out", type=Path, required=True, help="run folder; the trained student")
-    sub.add_argument("--rows", type=int, default=60_000, help="training texts, drawn in balance over sources (default: 60000)")
-    sub.add_argument("--signal-repeats", type=int, default=4, help="times a judged text is seen in an epoch (default: 4)")
+    sub.add_argument(
+        "--rows", type=positive, default=60_000, help="training texts, drawn in balance over sources (default: 60000)"
+    )
+    sub.add_argument("--signal-repeats", type=positive, default=4, help="times a judged text is seen in an epoch (default: 4)")
     sub.add_argument("--without-seeds", action="store_true", help="leave out the hand-written sentences of distill/seeds.toml")
     sub.add_argument(
         "--extra", type=Path, nargs="+", default=[], metavar="PARQUET", help="of `mine` and `plant`, learnt beside"
     )
-    sub.add_argument("--extra-repeats", type=int, default=1, help="times each of their texts is seen in an epoch (default: 1)")
-    sub.add_argument("--dev-rows", type=int, default=4000, help="dev texts per evaluation (default: 4000)")
+    sub.add_argument(
+        "--extra-repeats", type=positive, default=1, help="times each of their texts is seen in an epoch (default: 1)"
+    )
+    sub.add_argument("--dev-rows", type=positive, default=4000, help="dev texts per evaluation (default: 4000)")
     sub.add_argument("--teacher", help=f"whose signals to use; without it, human labels alone: {TEACHER_HELP}")
     sub.add_argument("--signals", type=Path, default=Path("runs/signals"), help="signal store (default: runs/signals)")
     sub.add_argument(
@@ -139,10 +153,10 @@ def _add_student_verbs(subparsers) -> None:
 
     sub = _add_verb(subparsers, "evaluate", verbs.evaluate, "measure a student or a teacher on human labels")
     sub.add_argument("--split", default="test", choices=SPLITS, help="of --data (default: test)")
-    sub.add_argument("--rows", type=int, help="a balanced draw of this many texts instead of the whole split")
+    sub.add_argument("--rows", type=positive, help="a balanced draw of this many texts instead of the whole split")
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("--checkpoint", type=Path, help="trained student")
     which.add_argument("--teacher", help=TEACHER_HELP)
-    sub.add_argument("--max-text-tokens", type=int, default=256, help=f"teacher only: {MAX_TEXT_TOKENS_HELP}")
+    sub.add_argument("--max-text-tokens", type=positive, default=256, help=f"teacher only: {MAX_TEXT_TOKENS_HELP}")
     sub.add_argument("--against", type=Path, metavar="DIR", help="an earlier student: what is mended and what is broken")
     sub.add_argument("--out", type=Path, help="also write the report to this file")

@@ -8,6 +8,7 @@ losses and metrics mask it. Two readings of the source fill unknowns in, and not
 * ``chat_benign`` rows come from sets of ordinary chat: unknown categories become 0 for *training* only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from server.core.canonical import canonicalise
-from server.core.taxonomy import CATEGORIES
+from server.core.taxonomy import CATEGORIES, ROLES
 
 _ASSISTANT_SIDE = {"pyrit_scorer_evals"}
 """Sets whose texts are model outputs; the others were written by people or sent to a model."""
@@ -61,8 +62,11 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
         assume_chat_benign: read unknown labels of ordinary chat as 0. For training; never for a figure.
 
     Raises:
-        ValueError: the file lacks a column, or the split is empty.
+        ValueError: there is no such file, it lacks a column, the split is empty, or a row holds something else than a text, a
+            known role, and labels in [0, 1] or null.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
     frame = pd.read_parquet(path)
     missing = {"text", "dataset", "split", *CATEGORIES} - set(frame.columns)
     if missing:
@@ -70,6 +74,17 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     frame = frame[frame["split"] == split]
     if frame.empty:
         raise ValueError(f"{path} has no rows of split {split!r}")
+    _check(path, "text", frame, [isinstance(text, str) for text in frame["text"]], "a text")
+    if "role" in frame:
+        _check(path, "role", frame, frame["role"].isin(ROLES), f"one of {', '.join(ROLES)}")
+    for name in (*CATEGORIES, *({"unsafe"} & set(frame.columns))):
+        _check(
+            path,
+            name,
+            frame,
+            frame[name].isna() | pd.to_numeric(frame[name], errors="coerce").between(0, 1),
+            "0, 1, between, or null",
+        )
     labels = frame[list(CATEGORIES)].to_numpy(dtype=np.float32, na_value=np.nan, copy=True)
     if "unsafe" in frame:
         is_safe = (frame["unsafe"] == 0).fillna(False).to_numpy(dtype=bool)
@@ -83,6 +98,12 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     else:
         roles = ["assistant" if name in _ASSISTANT_SIDE else "user" for name in datasets]
     return LabelledTexts([canonicalise(text).text for text in frame["text"]], roles, labels, datasets)
+
+
+def _check(path: Path, column: str, frame: pd.DataFrame, is_right: Sequence[bool], what: str) -> None:
+    wrong = np.flatnonzero(~np.asarray(is_right, dtype=bool))
+    if len(wrong):
+        raise ValueError(f"{path}: {column} in row {frame.index[wrong[0]]} is not {what} ({len(wrong)} such rows)")
 
 
 def random_indices(count: int, size: int | None, seed: int = 0) -> np.ndarray:

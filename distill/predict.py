@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from distill.calibrate import apply_calibration, calibrated_logits
-from distill.student import load_student
+from distill.student import check_student, load_student
 from server.core.calibration import Calibration, calibration_from_json
 
 
@@ -32,14 +32,14 @@ def checkpoint_calibrated_logits(checkpoint: Path, texts: list[str]) -> np.ndarr
     """Calibrated log-odds float64 (N, C) of the student in a run folder.
 
     Raises:
-        FileNotFoundError: there is no trained student.
-        ValueError: it isn't calibrated.
+        ValueError: there is no trained student, or it isn't calibrated.
     """
     calibration = _calibration(checkpoint)
     return calibrated_logits(checkpoint_logits(checkpoint, texts), calibration)
 
 
 def _calibration(checkpoint: Path) -> Calibration:
+    check_student(checkpoint)
     path = checkpoint / "calibration.json"
     if not path.exists():
         raise ValueError(f"{checkpoint} is not calibrated yet: run calibrate first")

@@ -24,6 +24,14 @@ def add_flags(parser: argparse.ArgumentParser, settings: type, **defaults: Any) 
         parser.add_argument(f"--{each.name.replace('_', '-')}", default=default, help=f"{text} (default: {shown})", **kind)
 
 
+def positive(value: str) -> int:
+    """For ``type=``: a whole number of 1 or more."""
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
 def from_flags(settings: type, arguments: argparse.Namespace) -> Any:
     """The settings object that the parsed flags describe."""
     return settings(**{each.name: getattr(arguments, each.name) for each in fields(settings)})

@@ -7,8 +7,8 @@ One folder per (teacher, prompt hash), with three files that only grow, one fixe
     hidden.bin    C × H × float16  the teacher's last-token state, after its final norm
 
 A record counts once its digest is on disk; the digest is written last. Opening a store to write cuts off what a kill left
-behind half-written, so nothing is lost that counted and nothing counts twice. It also locks the store: a second writer is
-turned away, and a reader never cuts what a writer is in the middle of.
+behind half-written, so nothing is lost that counted and nothing counts twice; a file that lost what counted is refused. It also
+locks the store: a second writer is turned away, and a reader never cuts what a writer is in the middle of.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,16 +38,26 @@ class SignalStore:
     Args:
         root: holds one folder per (teacher, prompt hash).
         hidden_size: the teacher's H, to write; None to read a store that exists, as it was when it was opened.
+        max_text_tokens: how much of a text the teacher reads, to write; None where that isn't known. A store that doesn't know
+            yet is told.
 
     Raises:
-        ValueError: the folder was made with another category list or hidden size, must exist and doesn't, or is to be written
-            while another process writes to it.
+        ValueError: the folder was made with another category list, hidden size or length of text, is damaged, must exist and
+            doesn't, or is to be written while another process writes to it.
     """
 
-    def __init__(self, root: Path, *, teacher: str, prompt_hash: str, hidden_size: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        teacher: str,
+        prompt_hash: str,
+        hidden_size: int | None = None,
+        max_text_tokens: int | None = None,
+    ) -> None:
         key = hashlib.sha256(f"{teacher}\0{prompt_hash}".encode()).hexdigest()[:16]
         self.folder = root / key
-        self.hidden_size = self._open(teacher, prompt_hash, hidden_size)
+        self.hidden_size = self._open(teacher, prompt_hash, hidden_size, max_text_tokens)
         self._record_bytes = {
             "digests.bin": _DIGEST_BYTES,
             "margins.bin": 4 * len(CATEGORIES),
@@ -122,23 +133,45 @@ class SignalStore:
             raise ValueError(f"another process is writing to {self.folder}: wait for it, or stop it") from None
 
     def _complete(self) -> int:
-        for name in self._record_bytes:
-            (self.folder / name).touch()
-        return min((self.folder / name).stat().st_size // size for name, size in self._record_bytes.items())
+        """How many records count. The digests are written last, so a kill can leave no other file with fewer."""
+        digests = self._whole_records("digests.bin")
+        short = [name for name in self._record_bytes if self._whole_records(name) < digests]
+        if short:
+            raise ValueError(
+                f"{self.folder} is damaged: {', '.join(short)} lacks what digests.bin has; restore it, or delete it all"
+            )
+        return digests
+
+    def _whole_records(self, name: str) -> int:
+        (self.folder / name).touch()
+        return (self.folder / name).stat().st_size // self._record_bytes[name]
 
     def _cut_half_written(self, complete: int) -> None:
         for name, size in self._record_bytes.items():
             os.truncate(self.folder / name, complete * size)
 
-    def _open(self, teacher: str, prompt_hash: str, hidden_size: int | None) -> int:
+    def _open(self, teacher: str, prompt_hash: str, hidden_size: int | None, max_text_tokens: int | None) -> int:
         path = self.folder / "meta.json"
         if not path.exists():
             if hidden_size is None:
                 raise ValueError(f"no signals of teacher {teacher} under {self.folder.parent}: run label first")
             self.folder.mkdir(parents=True, exist_ok=True)
             meta = {"teacher": teacher, "prompt_hash": prompt_hash, "categories": CATEGORIES, "hidden_size": hidden_size}
-            path.write_text(json.dumps(meta, indent=2) + "\n")
+            _write_whole(path, meta)
         found = json.loads(path.read_text())
         if tuple(found["categories"]) != CATEGORIES or hidden_size not in (None, found["hidden_size"]):
             raise ValueError(f"{self.folder} was made for {found['categories']} and hidden size {found['hidden_size']}")
+        if max_text_tokens is not None:
+            if (cut_at := found.setdefault("max_text_tokens", max_text_tokens)) != max_text_tokens:
+                raise ValueError(
+                    f"{self.folder} was made with --max-text-tokens {cut_at}, which {max_text_tokens} doesn't go with"
+                )
+            _write_whole(path, found)
         return found["hidden_size"]
+
+
+def _write_whole(path: Path, record: dict[str, Any]) -> None:
+    """All of it or nothing, should the process be killed."""
+    aside = path.with_suffix(".new")
+    aside.write_text(json.dumps(record, indent=2) + "\n")
+    aside.replace(path)

@@ -61,9 +61,17 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
 
     Args:
         attention: transformers' name of the attention code; ``eager`` trains short texts faster on CPUs.
+
+    Raises:
+        ValueError: the base is neither a model's folder here nor one that the hub gives.
     """
     folder = str(packaged_student()) if base == PACKAGED_STUDENT else base
-    config = AutoConfig.from_pretrained(folder, attn_implementation=attention)
+    try:
+        config = AutoConfig.from_pretrained(folder, attn_implementation=attention)
+    except OSError as error:
+        raise ValueError(
+            f"base {base} is no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
+        ) from None
     config.id2label = dict(enumerate(CATEGORIES))
     config.label2id = {name: index for index, name in config.id2label.items()}
     config.problem_type = "multi_label_classification"
@@ -72,12 +80,19 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
     return model, AutoTokenizer.from_pretrained(folder)
 
 
+def check_student(checkpoint: Path) -> None:
+    """Raises ValueError: there is no trained student there."""
+    if not (checkpoint / "config.json").is_file():
+        raise ValueError(f"{checkpoint}: there is no trained student there")
+
+
 def load_student(checkpoint: Path, *, attention: str = "sdpa"):
     """(model, tokenizer) of a trained student; ``attention`` as in :func:`new_student`.
 
     Raises:
-        ValueError: the checkpoint's categories are not this code's.
+        ValueError: there is no student there, or its categories are not this code's.
     """
+    check_student(checkpoint)
     model = StudentForModeration.from_pretrained(checkpoint, attn_implementation=attention)
     found = tuple(model.config.id2label[index] for index in range(len(model.config.id2label)))
     if found != CATEGORIES:

@@ -59,7 +59,7 @@ def calibrate_teacher(arguments: Namespace) -> dict[str, Any]:
 def pack_teacher(arguments: Namespace) -> dict[str, Any]:
     from distill.teacher.pack import pack
 
-    return pack(Path(arguments.teacher), arguments.out, _policy(arguments))
+    return pack(Path(arguments.teacher), arguments.out, _policy(arguments), allow_replace=arguments.replace)
 
 
 def label(arguments: Namespace) -> dict[str, Any]:
@@ -70,7 +70,13 @@ def label(arguments: Namespace) -> dict[str, Any]:
     if not arguments.all:
         rows = _draw(rows, arguments.rows, seed=arguments.seed)
     judge, encoder = _judge(arguments)
-    store = signal_store(arguments.signals, arguments.teacher, _policy(arguments), hidden_size=judge.hidden_size)
+    store = signal_store(
+        arguments.signals,
+        arguments.teacher,
+        _policy(arguments),
+        hidden_size=judge.hidden_size,
+        max_text_tokens=arguments.max_text_tokens,
+    )
     new = label_texts(judge, encoder, rows, store)
     return {"signals": str(store.folder), "new": new, "total": len(store)}
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from distill.settings_flags import positive
 from server.core.artifact import Precision
 from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
@@ -154,9 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=get_args(Precision), default="int8", help="int8 for CPUs, fp16 for GPUs, fp32 (default: int8)")
     add("--policy", type=Path, default=DEFAULT_POLICY_FILE, metavar="FILE", help="its [default] policy sets the thresholds")
     add("--version", metavar="V", help="the artefact's name for people (default: today's date, as 2026.11.22)")
-    add("--max-tokens", type=_positive, metavar="N", help="longest window; longer texts have several (default: as trained)")
-    add("--reference-texts", type=_positive, metavar="N", help="use N dev texts, drawn at random (default: all)")
-    add("--threads", type=_positive, default=1, metavar="N", help="threads for measuring (default: 1)")
+    add("--max-tokens", type=positive, metavar="N", help="longest window; longer texts have several (default: as trained)")
+    add("--reference-texts", type=positive, metavar="N", help="use N dev texts, drawn at random (default: all)")
+    add("--threads", type=positive, default=1, metavar="N", help="threads for measuring (default: 1)")
     add(
         "--float-ffn-layers",
         type=int,
@@ -177,9 +178,9 @@ def _score_parser() -> argparse.ArgumentParser:
     add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
     add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts")
     add("--split", default="dev", help="which of its splits (default: dev)")
-    add("--rows", type=_positive, metavar="N", help="how many texts, drawn in balance over sources (default: the whole split)")
+    add("--rows", type=positive, metavar="N", help="how many texts, drawn in balance over sources (default: the whole split)")
     add("--seed", type=int, default=0, help="of the draw; with the same, `distill label` draws the same texts (default: 0)")
-    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    add("--threads", type=positive, default=1, metavar="N", help="threads for the model (default: 1)")
     add("--out", type=Path, required=True, metavar="NPZ", help="the score file to write")
     return parser
 
@@ -194,8 +195,8 @@ def _reference_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
     add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts, of which the dev split is scored")
-    add("--reference-texts", type=_positive, metavar="N", help="use N of them, drawn at random (default: all)")
-    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    add("--reference-texts", type=positive, metavar="N", help="use N of them, drawn at random (default: all)")
+    add("--threads", type=positive, default=1, metavar="N", help="threads for the model (default: 1)")
     return parser
 
 
@@ -209,9 +210,9 @@ def _views_parser() -> argparse.ArgumentParser:
     add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
     add("--data", type=Path, required=True, metavar="PARQUET", help="labelled texts, of which the dev split is read")
     add("--policy", type=Path, default=DEFAULT_POLICY_FILE, metavar="FILE", help="its [default] policy says what is blocked")
-    add("--rows", type=_positive, metavar="N", help="use N texts, drawn at random (default: all)")
+    add("--rows", type=positive, metavar="N", help="use N texts, drawn at random (default: all)")
     add("--seed", type=int, default=0, help="of the draw and of the disguises (default: 0)")
-    add("--threads", type=_positive, default=1, metavar="N", help="threads for the model (default: 1)")
+    add("--threads", type=positive, default=1, metavar="N", help="threads for the model (default: 1)")
     return parser
 
 
@@ -226,13 +227,6 @@ def _sign_parser() -> argparse.ArgumentParser:
     add("folders", type=Path, nargs="+", metavar="DIR", help="an artefact's folder, or a teacher's")
     add("--key", type=Path, required=True, metavar="PEM", help="the Ed25519 private key, without a passphrase")
     return parser
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
 
 
 if __name__ == "__main__":

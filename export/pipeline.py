@@ -8,18 +8,18 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
+from distill.folder import appearing_whole, check_destination
 from distill.metrics import evaluate
 from distill.student import load_student
-from export.folder import appearing_whole, check_destination
 from export.histograms import count_scores
 from export.ladder import prove_graphs, prove_verdicts
 from export.model_card import model_card
 from export.onnx_graph import to_onnx
 from export.proof import Limits
 from export.quantise import to_fp16, to_int8
-from export.reference import ReferenceSet, load_reference, shipped_sentences
+from export.reference import ReferenceSet, load_reference, require_proof, shipped_sentences
 from export.runner import Windows, cut_windows, shipped_tokenizer, spread_sample
-from server.core.artifact import FILES, MODEL, MODEL_CARD, TOKENIZER, Manifest, Precision, file_sha256, write_manifest
+from server.core.artifact import FILES, MANIFEST, MODEL, MODEL_CARD, TOKENIZER, Manifest, Precision, file_sha256, write_manifest
 from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE, Policy, load_policies
 
@@ -65,10 +65,10 @@ def export_checkpoint(
         reference_texts: how many dev texts to use, drawn at random; None for all.
 
     Raises:
-        ConfigurationError: something named is missing or malformed.
+        ConfigurationError: something named is missing or malformed, or there are too few labelled texts to prove anything by.
         ExportRefused: the export failed its proof; nothing was written.
     """
-    check_destination(out, allow_replace=settings.allow_replace)
+    check_destination(out, manifest=MANIFEST, allow_replace=settings.allow_replace)
     policy = load_policies(policy_file)["default"]
     trained = _read_json(checkpoint / "student.json").get("max_tokens", DEFAULT_MAX_TOKENS)
     max_tokens = settings.max_tokens or trained
@@ -76,8 +76,11 @@ def export_checkpoint(
     try:
         model, tokenizer = load_student(checkpoint)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"checkpoint {checkpoint}: {error}") from None
-    reference = load_reference(data, limit=reference_texts) if data else shipped_sentences()
+        raise ConfigurationError(str(error)) from None
+    reference = shipped_sentences()
+    if data:
+        reference = load_reference(data, limit=reference_texts)
+        require_proof(reference)
     return export_student(
         model,
         tokenizer,
@@ -116,7 +119,7 @@ def export_student(
     if not 8 <= max_tokens <= model.config.max_position_embeddings:
         raise ConfigurationError(f"max_tokens {max_tokens} is not in 8…{model.config.max_position_embeddings}")
     model.eval()
-    with appearing_whole(out, allow_replace=settings.allow_replace) as scratch:
+    with appearing_whole(out, manifest=MANIFEST, allow_replace=settings.allow_replace) as scratch:
         artifact = scratch / "artifact"
         shipped = shipped_tokenizer(tokenizer)
         shipped.save(str(artifact / TOKENIZER))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: no test asks the hub
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "moderation.parquet"
 
 

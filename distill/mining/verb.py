@@ -16,6 +16,7 @@ from distill.mining.log import candidates_from_log, read_log
 from distill.mining.mined_file import write_mined
 from distill.mining.report import summary, table
 from distill.mining.stress import failures
+from distill.settings_flags import positive
 from server.core.canonical import canonicalise
 from server.core.policy import DEFAULT_POLICY_FILE, load_policies
 
@@ -34,7 +35,7 @@ def add_flags(parser: ArgumentParser, *, default_data: Path) -> None:
     add("--data", type=Path, default=default_data, help=f"the base data: its dev and test stay out (default: {default_data})")
     add("--held-out", type=Path, nargs="+", default=[], metavar="PARQUET", help="other sets to measure on: all of it stays out")
     add("--policies", type=Path, default=DEFAULT_POLICY_FILE, help="policy file of the server that wrote the log")
-    add("--rows", type=int, default=4000, help="at most this many texts (default: 4000)")
+    add("--rows", type=positive, default=4000, help="at most this many texts (default: 4000)")
     add("--test-share", type=float, default=0.25, help="share of people's labels kept for measuring (default: 0.25)")
     add("--keep-unjudged", action="store_true", help="keep texts that nobody has judged, for `label` to ask the teacher about")
     add("--out", type=Path, required=True, metavar="PARQUET", help="the training set to write")

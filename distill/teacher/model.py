@@ -55,17 +55,27 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
         dtype: weights' type; bfloat16 is several times faster on processors with AMX or AVX512-BF16, and on GPUs.
         attention: transformers' name of the attention code; on CPUs ``eager`` trains short texts 1.4 times faster than
             ``sdpa``, which is the faster one without gradients.
+
+    Raises:
+        ValueError: nothing of that name is here, and the hub gives nothing either.
     """
     path = gguf_of(name)
     if path is not None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         _match_llama_cpp(tokenizer, path)
     else:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention)
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except OSError as error:
+            raise ValueError(
+                f"{name} is no teacher and no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
+            ) from None
     model.eval()
     return model, tokenizer
 

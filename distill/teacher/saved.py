@@ -67,10 +67,17 @@ def teacher_id(teacher: str) -> str:
     return f"{tuned['base']}+{adapter[:16]}"
 
 
-def signal_store(root: Path, teacher: str, policy: Policy, *, hidden_size: int | None = None) -> SignalStore:
-    """What this teacher said under this policy; ``hidden_size`` as in :class:`distill.signals.SignalStore`."""
-    form = teacher_form(teacher)
-    return SignalStore(root, teacher=teacher_id(teacher), prompt_hash=form.hash(policy), hidden_size=hidden_size)
+def signal_store(
+    root: Path, teacher: str, policy: Policy, *, hidden_size: int | None = None, max_text_tokens: int | None = None
+) -> SignalStore:
+    """What this teacher said under this policy; the sizes are :class:`distill.signals.SignalStore`'s."""
+    return SignalStore(
+        root,
+        teacher=teacher_id(teacher),
+        prompt_hash=teacher_form(teacher).hash(policy),
+        hidden_size=hidden_size,
+        max_text_tokens=max_text_tokens,
+    )
 
 
 def calibration_path(teacher: str) -> Path:

@@ -57,6 +57,33 @@ def test_missing_columns_and_empty_splits_are_named(tmp_path):
         load_split(save(tmp_path, frame(text=["x"])), "dev")
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"hate": [0.0, 2.0]}, "hate in row 1 is not 0, 1, between, or null"),
+        ({"sexual": [-0.5, 1.0]}, "sexual in row 0 is not 0"),
+        ({"violence": ["yes", None]}, "violence in row 0 is not 0"),
+        ({"unsafe": [0, 7]}, "unsafe in row 1 is not 0"),
+        ({"text": ["x", None]}, "text in row 1 is not a text"),
+        ({"role": ["user", "system"]}, "role in row 1 is not one of user, assistant"),
+        ({"role": ["user", None]}, "role in row 1 is not one of"),
+    ],
+)
+def test_what_can_t_be_learnt_from_is_named_with_its_row(tmp_path, columns, message):
+    with pytest.raises(ValueError, match=message):
+        load_split(save(tmp_path, frame(**({"text": ["x", "y"]} | columns))), "train")
+
+
+def test_softened_labels_are_read(tmp_path):
+    rows = load_split(save(tmp_path, frame(text=["x"], hate=[0.25])), "train")
+    assert rows.labels[0, CATEGORIES.index("hate")] == 0.25
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.parquet: no such file"):
+        load_split(tmp_path / "absent.parquet", "train")
+
+
 def test_balanced_draw_lifts_the_rare_and_repeats_nothing(tmp_path):
     table = frame(
         text=[f"t{i}" for i in range(1010)],

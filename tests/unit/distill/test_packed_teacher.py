@@ -18,7 +18,7 @@ from distill.teacher.pack import pack
 from distill.teacher.saved import load_calibration, load_judge, signal_store, teacher_form, teacher_id
 from distill.teacher.tune import TuneSettings, tune_teacher
 from server.core.calibration import IDENTITY, calibration_to_json
-from server.core.errors import ArtifactError
+from server.core.errors import ArtifactError, ConfigurationError
 from server.core.policy import load_policies
 from server.core.prompt import TITLE
 from server.core.taxonomy import CATEGORIES
@@ -102,6 +102,28 @@ def test_a_calibration_of_its_own_is_refused_before_anything_is_judged(world, tm
 def test_it_is_not_packed_again(world, tmp_path):
     with pytest.raises(ValueError, match="no run folder"):
         pack(world / "packed", tmp_path / "again", POLICY)
+
+
+def test_a_refused_pack_leaves_the_teacher_that_was_there(world, packed, tmp_path):
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    with pytest.raises(ConfigurationError, match="exists: choose another folder, or pass --replace"):
+        pack(world / "run", packed, POLICY)
+    torn = shutil.copytree(world / "run", tmp_path / "torn")
+    (torn / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(Exception, match="header"):
+        pack(torn, packed, POLICY, allow_replace=True)
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "no scratch is left"
+    (packed / "stray").write_text("of an earlier one")
+    pack(world / "run", packed, POLICY, allow_replace=True)
+    assert not (packed / "stray").exists()
+    assert load_calibration(str(packed)) == CALIBRATION
+
+
+def test_a_folder_that_holds_no_packed_teacher_is_never_replaced(world, tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigurationError, match=r"has no teacher\.json"):
+        pack(world / "run", tmp_path / "mine", POLICY, allow_replace=True)
 
 
 @pytest.mark.parametrize("ask", [load_judge, teacher_id, teacher_form, load_calibration])

@@ -72,6 +72,36 @@ def test_a_kill_between_or_within_writes_costs_only_the_uncommitted_record(tmp_p
     assert again.hidden()[1, 0, 0] == 5.0
 
 
+@pytest.mark.parametrize("name", ["hidden.bin", "margins.bin"])
+@pytest.mark.parametrize("left", [0, 5])
+def test_a_file_that_lost_what_counted_is_refused_and_nothing_is_cut(tmp_path, name, left):
+    store = open_store(tmp_path)
+    store.append(*records(["a", "b"]))
+    folder = store.folder
+    del store
+    os.truncate(folder / name, left)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    for hidden_size in (H, None):
+        with pytest.raises(ValueError, match=f"is damaged: {name} lacks"):
+            open_store(tmp_path, hidden_size=hidden_size)
+    assert {path.name: path.stat().st_size for path in folder.iterdir()} == sizes
+
+
+def test_signals_of_shorter_texts_never_mix_with_those_of_longer_ones(tmp_path):
+    open_store(tmp_path)  # from before that was kept
+    open_store(tmp_path, max_text_tokens=128).append(*records(["a"]))
+    with pytest.raises(ValueError, match="made with --max-text-tokens 128, which 256 doesn't go with"):
+        open_store(tmp_path, max_text_tokens=256)
+    assert len(open_store(tmp_path, max_text_tokens=128)) == len(open_store(tmp_path, hidden_size=None)) == 1
+
+
+def test_a_kill_while_the_folder_is_made_leaves_one_that_can_be_made(tmp_path):
+    folder = open_store(tmp_path).folder
+    (folder / "meta.json").rename(folder / "meta.new")
+    (folder / "meta.new").write_text("{")
+    assert len(open_store(tmp_path)) == 0
+
+
 def test_a_text_is_never_stored_twice(tmp_path):
     store = open_store(tmp_path)
     store.append(*records(["a"]))

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from tokenizers import Tokenizer
 
@@ -96,11 +97,11 @@ def test_windows_may_be_shorter_than_in_training_and_not_longer_than_the_model(c
 
 
 def test_fp16_takes_and_gives_the_same_types(checkpoint, parquet, tmp_path):
-    summary = export(checkpoint, tmp_path / "out", data=parquet, precision="fp16", reference_texts=90)
+    summary = export(checkpoint, tmp_path / "out", data=parquet, precision="fp16", reference_texts=120)
     assert summary["verdict_agreement_with_fp32"] >= 0.99
     graph = onnx.load(tmp_path / "out" / MODEL).graph
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert load_manifest(tmp_path / "out").metrics["quality"]["rows"] == 90
+    assert load_manifest(tmp_path / "out").metrics["quality"]["rows"] == 120
 
 
 def test_uncalibrated_is_possible_and_says_so(checkpoint, tmp_path):
@@ -137,7 +138,7 @@ def test_a_refused_export_leaves_the_artefact_that_was_there(checkpoint, parquet
 
 def test_a_folder_that_is_no_artefact_is_never_replaced(checkpoint, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigurationError, match="is not an artefact"):
+    with pytest.raises(ConfigurationError, match=r"has no manifest\.json: it will not be replaced"):
         export(checkpoint, tmp_path, allow_replace=True)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -206,3 +207,23 @@ def test_scores_are_those_of_the_shipped_file(checkpoint, parquet, tmp_path):
     int8, fp32 = (load_manifest(tmp_path / name).calibration for name in ("int8", "fp32"))
     assert int8 != fp32
     assert np.allclose([int8[n].scale / fp32[n].scale for n in CATEGORIES], 1, atol=0.5)
+
+
+def test_a_handful_of_texts_proves_nothing(checkpoint, parquet, tmp_path):
+    with pytest.raises(ConfigurationError, match="4 texts of dev prove nothing: it takes 100"):
+        export(checkpoint, tmp_path / "out", data=parquet, reference_texts=4)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("label", "missing"), [(0.0, "positive"), (1.0, "negative")])
+def test_labels_of_one_kind_prove_nothing(checkpoint, tmp_path, label, missing):
+    texts = [f"calm number {i}" for i in range(120)]
+    columns = dict.fromkeys(CATEGORIES, label) | {"text": texts, "dataset": "d", "split": "dev"}
+    pd.DataFrame(columns).to_parquet(tmp_path / "texts.parquet")
+    with pytest.raises(ConfigurationError, match=f"0 {missing} labels of dev prove nothing: it takes 20"):
+        export(checkpoint, tmp_path / "out", data=tmp_path / "texts.parquet")
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["--checkpoint", str(tmp_path / "nope"), "--out", str(tmp_path / "out"), "--uncalibrated"]) == 2
+    assert f"{tmp_path / 'nope'}: there is no trained student there" in capsys.readouterr().err
