@@ -17,6 +17,7 @@ from distill.train import DistillationTrainer, train_student
 from distill.train_data import LengthOrder, TeacherSignals, collate
 from distill.train_settings import TrainSettings
 from server.core.taxonomy import CATEGORIES
+from tests.torch_threads import one_torch_thread
 
 WORDS = ["calm", "rude", "one", "two", "three", "four", "five", "six"]
 FEATURES = 5
@@ -25,10 +26,8 @@ NAN = float("nan")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from export.reference import ReferenceSet
 from export.runner import cut_windows, pad, shipped_tokenizer
 from server.core.taxonomy import CATEGORIES
 from tests.steady import steady_policy
+from tests.torch_threads import one_torch_thread
 
 CALM = ["the", "cat", "sat", "on", "a", "warm", "mat", "please", "read", "me", "this", "book", "today"]
 RUDE = ["stupid", "idiot", "hate", "kill", "garbage", "worthless"]
@@ -24,10 +25,8 @@ MAX_TOKENS = 16
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
