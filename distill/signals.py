@@ -133,18 +133,22 @@ class SignalStore:
             raise ValueError(f"another process is writing to {self.folder}: wait for it, or stop it") from None
 
     def _complete(self) -> int:
-        """How many records count. The digests are written last, so a kill can leave no other file with fewer."""
-        digests = self._whole_records("digests.bin")
-        short = [name for name in self._record_bytes if self._whole_records(name) < digests]
-        if short:
-            raise ValueError(
-                f"{self.folder} is damaged: {', '.join(short)} lacks what digests.bin has; restore it, or delete it all"
-            )
+        """How many records count. The digests are written last, so a kill can leave no other file with fewer; and it takes
+        no file away."""
+        found = {name: self._whole_records(name) for name in self._record_bytes}
+        if not any(found.values()):
+            for name in found:
+                (self.folder / name).touch()
+            return 0
+        digests = found["digests.bin"] or 0
+        if lost := [name for name, count in found.items() if count is None or count < digests]:
+            raise ValueError(f"{self.folder} is damaged: {', '.join(lost)} lost records; restore it, or delete it all")
         return digests
 
-    def _whole_records(self, name: str) -> int:
-        (self.folder / name).touch()
-        return (self.folder / name).stat().st_size // self._record_bytes[name]
+    def _whole_records(self, name: str) -> int | None:
+        """None for a file that isn't there."""
+        path = self.folder / name
+        return path.stat().st_size // self._record_bytes[name] if path.exists() else None
 
     def _cut_half_written(self, complete: int) -> None:
         for name, size in self._record_bytes.items():
@@ -158,7 +162,10 @@ class SignalStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             meta = {"teacher": teacher, "prompt_hash": prompt_hash, "categories": CATEGORIES, "hidden_size": hidden_size}
             _write_whole(path, meta)
-        found = json.loads(path.read_text())
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            raise ValueError(f"{path} is damaged: restore it, or delete its whole folder") from None
         if tuple(found["categories"]) != CATEGORIES or hidden_size not in (None, found["hidden_size"]):
             raise ValueError(f"{self.folder} was made for {found['categories']} and hidden size {found['hidden_size']}")
         if max_text_tokens is not None:
