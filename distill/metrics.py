@@ -1,7 +1,8 @@
 """How good scores are, on human labels. Unknown labels (NaN) are left out of every figure.
 
-Shapes: N texts, C categories. *Pooled* means over all known (text, category) pairs together; *macro* is the mean over the
-categories that have a figure. A figure that the labels can't support (no positive, or no negative) is None.
+Shapes: N texts, C categories; ``weights`` are like the labels, in any scale, and None means equal ones. *Pooled* means over
+all known (text, category) pairs together; *macro* is the mean over the categories that have a figure. A figure that the labels
+can't support (no positive, or no negative) is None.
 """
 
 from typing import Any
@@ -13,10 +14,10 @@ from server.core.policy import Policy
 from server.core.taxonomy import CATEGORIES
 
 
-def average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
+def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float | None:
     """AU-PRC as average precision, in [0, 1], of 1-D scores over 1-D labels; None without both classes."""
-    scores, labels = _known(scores, labels)
-    return float(average_precision_score(labels, scores)) if _has_both(labels) else None
+    scores, labels, weights = _known(scores, labels, weights)
+    return float(average_precision_score(labels, scores, sample_weight=weights)) if _has_both(labels) else None
 
 
 def average_precision_per_category(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
@@ -24,25 +25,36 @@ def average_precision_per_category(scores: np.ndarray, labels: np.ndarray) -> di
     return {name: average_precision(scores[:, c], labels[:, c]) for c, name in enumerate(CATEGORIES)}
 
 
-def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> float | None:
-    """Mean gap between score and frequency over equal-mass bins, in [0, 1] (Naeini et al., 2015)."""
-    scores, labels = _known(scores, labels)
+def expected_calibration_error(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, *, bins: int = 15
+) -> float | None:
+    """Mean gap between score and frequency over bins of equally many labels, in [0, 1] (Naeini et al., 2015)."""
+    scores, labels, weights = _known(scores, labels, weights)
     if len(scores) < bins:
         return None
     parts = np.array_split(np.argsort(scores, kind="stable"), bins)
-    return float(sum(len(p) * abs(scores[p].mean() - labels[p].mean()) for p in parts) / len(scores))
+    return float(sum(abs((weights[p] * (scores[p] - labels[p])).sum()) for p in parts) / weights.sum())
 
 
-def recall_at_fpr(scores: np.ndarray, labels: np.ndarray, *, max_fpr: float = 0.01) -> float | None:
+def recall_at_fpr(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, *, max_fpr: float = 0.01
+) -> float | None:
     """The largest recall that any threshold reaches with a false-positive rate of at most ``max_fpr``."""
-    scores, labels = _known(scores, labels)
+    scores, labels, weights = _known(scores, labels, weights)
     if not _has_both(labels):
         return None
-    false_positive_rate, recall, _ = roc_curve(labels, scores, drop_intermediate=False)
+    false_positive_rate, recall, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
     return float(recall[false_positive_rate <= max_fpr].max())
 
 
-def evaluate(scores: np.ndarray, labels: np.ndarray, policy: Policy, datasets: np.ndarray | None = None) -> dict[str, Any]:
+def evaluate(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    policy: Policy,
+    datasets: np.ndarray | None = None,
+    *,
+    weights: np.ndarray | None = None,
+) -> dict[str, Any]:
     """All figures of one model on one split.
 
     Args:
@@ -50,49 +62,48 @@ def evaluate(scores: np.ndarray, labels: np.ndarray, policy: Policy, datasets: n
         labels: float (N, C) with 1, 0 or NaN.
         policy: its ``block_at`` gives F1 its thresholds.
         datasets: (N,) names; when given, pooled figures per data set are added.
+        weights: (N,), here of whole texts: the traffic that each stands for.
 
     Returns:
         ``{"rows", "pooled": {...}, "macro": {...}, "categories": {name: {...}}, "datasets": {name: {...}}}`` where each
         inner record has ``positives, negatives, au_prc, auroc, f1, ece, recall_at_1pct_fpr``.
     """
-    thresholds = np.array([rule.block_at for rule in policy.rules])
-    flagged = scores >= thresholds
-    categories = {
-        name: _figures(scores[:, c], flagged[:, c], labels[:, c]) for c, name in enumerate(CATEGORIES)
-    }  # fmt: skip
+    weights = np.broadcast_to(np.ones((len(scores), 1)) if weights is None else weights[:, None], scores.shape)
+    flagged = scores >= np.array([rule.block_at for rule in policy.rules])
+
+    def figures(where: Any) -> dict[str, Any]:
+        return _figures(*(values[where].ravel() for values in (scores, flagged, labels, weights)))
+
+    categories = {name: figures(np.s_[:, c]) for c, name in enumerate(CATEGORIES)}
     report: dict[str, Any] = {
         "rows": len(scores),
-        "pooled": _figures(scores.ravel(), flagged.ravel(), labels.ravel()),
+        "pooled": figures(np.s_[:]),
         "macro": {key: _mean([f[key] for f in categories.values()]) for key in ("au_prc", "auroc", "f1", "ece")},
         "categories": categories,
     }
     if datasets is not None:
-        report["datasets"] = {
-            str(name): _figures(scores[rows].ravel(), flagged[rows].ravel(), labels[rows].ravel())
-            for name in sorted(set(datasets))
-            for rows in [datasets == name]
-        }
+        report["datasets"] = {str(name): figures(datasets == name) for name in sorted(set(datasets))}
     return report
 
 
-def _figures(scores: np.ndarray, flagged: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _figures(scores: np.ndarray, flagged: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     known = ~np.isnan(labels)
-    scores, flagged, labels = scores[known], flagged[known], labels[known]
-    both = _has_both(labels)
+    scores, flagged, labels, weights = scores[known], flagged[known], labels[known], weights[known]
+    has_positives = bool((labels == 1).any())
     return {
         "positives": int((labels == 1).sum()),
         "negatives": int((labels == 0).sum()),
-        "au_prc": average_precision(scores, labels),
-        "auroc": float(roc_auc_score(labels, scores)) if both else None,
-        "f1": float(f1_score(labels, flagged, zero_division=0.0)) if (labels == 1).any() else None,
-        "ece": expected_calibration_error(scores, labels),
-        "recall_at_1pct_fpr": recall_at_fpr(scores, labels),
+        "au_prc": average_precision(scores, labels, weights),
+        "auroc": float(roc_auc_score(labels, scores, sample_weight=weights)) if _has_both(labels) else None,
+        "f1": float(f1_score(labels, flagged, sample_weight=weights, zero_division=0.0)) if has_positives else None,
+        "ece": expected_calibration_error(scores, labels, weights),
+        "recall_at_1pct_fpr": recall_at_fpr(scores, labels, weights),
     }
 
 
-def _known(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _known(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     known = ~np.isnan(labels)
-    return scores[known], labels[known]
+    return scores[known], labels[known], np.ones(known.sum()) if weights is None else weights[known]
 
 
 def _has_both(labels: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""The unsure bands as the server applies them, over arrays, and the family of bands that one number widens.
+"""The unsure bands as the server applies them, over arrays, and where their ends may lie.
 
 A threshold ``block_at`` = t is the best one for somebody to whom a miss costs 1 − t and a false block costs t (for best F1 this
 is F1's own gradient: Lipton et al., 2014). Acting on a score s then costs (1 − t)·s below t and t·(1 − s) above it in
@@ -6,9 +6,9 @@ expectation, most at s = t. A score's *doubt* is that cost over its maximum:
 
     doubt(s) = min(s / t, (1 − s) / (1 − t))      1 at the threshold, 0 at both ends
 
-and a category's band holds the scores with doubt ≥ ``floor``: the lower it is, the wider every band. A category that the
-teacher doesn't help with has none. Bands are nested. Escalated texts nearly are: under wide bands more texts look as if they
-spoke to a model, and those keep their block.
+and :func:`bands_at` gives the bands that hold the scores with doubt ≥ ``floor``: the lower it is, the wider every band. They
+are nested. Escalated texts nearly are: under wide bands more texts look as if they spoke to a model, and those keep their
+block. :func:`bands_between` gives lopsided ones, too. A category that the teacher doesn't help with has no band.
 
 Shapes: N texts, C categories. Scores, thresholds and ends of bands are in [0, 1]; thresholds and ends are rounded to three
 decimals, as a policy file holds them, so that what is measured is what is served. ``helped`` is bool (C,): the categories that
@@ -46,8 +46,13 @@ def text_doubts(scores: np.ndarray, block_at: np.ndarray, helped: np.ndarray, ke
 
 def bands_at(floor: float, block_at: np.ndarray, helped: np.ndarray) -> np.ndarray:
     """Bands (C, 2) of ``[low, high]``; equal ends where nothing of a category is escalated."""
-    reach = (1 - floor) * helped
-    return np.stack([block_at * (1 - reach), block_at + reach * (1 - block_at)], axis=1).round(3)
+    return bands_between(floor - 1, 1 - floor, block_at, helped)
+
+
+def bands_between(low: float, high: float, block_at: np.ndarray, helped: np.ndarray) -> np.ndarray:
+    """Bands (C, 2) between two places, each in [-1, 1]: −1 is a score of 0, 0 the threshold, 1 a score of 1, linear between."""
+    ends = [block_at * (1 + place) if place < 0 else block_at + place * (1 - block_at) for place in (low, high)]
+    return np.where(np.reshape(helped, (-1, 1)), np.stack(ends, axis=1), block_at[:, None]).round(3)
 
 
 def in_band(scores: np.ndarray, bands: np.ndarray) -> np.ndarray:
@@ -106,27 +111,3 @@ def served_scores(student: np.ndarray, together: np.ndarray, questions: np.ndarr
     """
     unanswered = (questions & np.isnan(together)).any(axis=1)
     return np.where(questions & ~unanswered[:, None], together, student)
-
-
-def floor_for_budget(
-    scores: np.ndarray,
-    block_at: np.ndarray,
-    helped: np.ndarray,
-    keeps_block: np.ndarray,
-    *,
-    budget: float,
-    weights: np.ndarray,
-) -> float:
-    """How far bands can widen while they escalate at most ``budget`` of these texts.
-
-    Args:
-        budget: share of traffic in [0, 1].
-        weights: (N,), each text's share of the traffic that it stands for; any scale.
-    """
-    within = FLOORS[0]
-    for floor in FLOORS:
-        escalated = is_escalated(scores, block_at, bands_at(floor, block_at, helped), keeps_block)
-        if np.average(escalated, weights=weights) > budget:
-            break
-        within = floor
-    return float(within)

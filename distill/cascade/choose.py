@@ -7,9 +7,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from distill.cascade.aims import Aim, Threshold, choose_thresholds
-from distill.cascade.bands import FLOORS, bands_at, floor_for_budget, is_escalated, log_odds, pooled
+from distill.cascade.bands import FLOORS, bands_at, is_escalated, log_odds, pooled
+from distill.cascade.budget import Objective, best_bands, symmetric_bands
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, selective_p_value
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
+from server.core.policy import AskAbout
 from server.core.pooling import LEAST
 from server.core.taxonomy import CATEGORIES
 
@@ -27,11 +29,13 @@ class Target:
             P(wrong and not escalated); ``selective-risk`` bounds P(wrong | not escalated) with probability 1 − ``delta``.
         value: in (0, 1).
         delta: in (0, 1); the selective risk's only.
+        objective: what a budget's bands shall be best at, and those of the report's rates.
     """
 
     kind: Literal["budget", "joint-risk", "selective-risk"]
     value: float
     delta: float = 0.1
+    objective: Objective = "verdicts"
 
     def __post_init__(self) -> None:
         if not (0 < self.value < 1 and 0 < self.delta < 1):
@@ -40,21 +44,19 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``floor`` is the family's parameter and ``helped`` says which categories have a band (:mod:`distill.cascade.bands`);
-    ``teacher_weight`` is in [0, 1]; with 0 no category has a band."""
+    """``helped`` is bool (C,), the categories that have a band; ``bands`` is (C, 2); ``teacher_weight`` is in [0, 1].
+
+    With a weight of 0 no category has a band.
+    """
 
     thresholds: tuple[Threshold, ...]
     helped: np.ndarray
-    floor: float
+    bands: np.ndarray
     teacher_weight: float = 1.0
 
     @property
     def block_at(self) -> np.ndarray:
         return np.array([threshold.block_at for threshold in self.thresholds])
-
-    @property
-    def bands(self) -> np.ndarray:
-        return bands_at(self.floor, self.block_at, self.helped)
 
     def policy_numbers(self) -> dict[str, dict[str, Any]]:
         """``block_at`` and ``unsure`` by category, as :func:`distill.policy_file.write_numbers` takes them."""
@@ -77,16 +79,19 @@ def choose_without_teacher(scores: np.ndarray, labels: np.ndarray, *, budget: fl
     thresholds = tuple(choose_thresholds(Aim("best-f1"), scores, labels, weights))
     block_at = np.array([threshold.block_at for threshold in thresholds])
     keeps_block = np.zeros(len(scores), dtype=bool)
-    floor = floor_for_budget(scores, block_at, everywhere, keeps_block, budget=budget, weights=weights)
-    return Choice(thresholds, everywhere, floor)
+    bands = symmetric_bands(scores, block_at, everywhere, keeps_block, budget=budget, weights=weights)
+    return Choice(thresholds, everywhere, bands)
 
 
-def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
-    """The widest bands within a budget, or the narrowest that keep a promise.
+def choose(dev: Opinions, aim: Aim, target: Target, ask_about: AskAbout) -> Choice:
+    """The best bands within a budget, or the narrowest that keep a promise.
 
     A budget is spent on the categories that the teacher was seen to help with, and all of dev is used. A promise is about
     the student's own mistakes: every category has a band, one half of dev chooses the thresholds, and the other half
     certifies the bands, since the bounds hold only for choices that its labels had no part in.
+
+    Args:
+        ask_about: the policy's.
 
     Raises:
         ValueError: too few texts for the promise, or a teacher that can't help to keep it.
@@ -96,8 +101,8 @@ def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
         thresholds = choose_thresholds(aim, dev.student, dev.fit_labels, dev.weights)
         block_at = np.array([threshold.block_at for threshold in thresholds])
         helped = helped_categories(dev, weight)
-        floor = floor_for_budget(dev.student, block_at, helped, dev.keeps_block, budget=target.value, weights=dev.weights)
-        return Choice(tuple(thresholds), helped, floor, weight)
+        bands = best_bands(dev, block_at, helped, weight, budget=target.value, objective=target.objective, ask_about=ask_about)
+        return Choice(tuple(thresholds), helped, bands, weight)
     if weight == 0:
         raise ValueError(f"no {target.kind} can be promised: on these texts the teacher can't be told from a useless one")
     choosing, certifying = dev.halves()
@@ -108,7 +113,8 @@ def choose(dev: Opinions, aim: Aim, target: Target) -> Choice:
     floor = find(choosing, certifying, block_at, target) if len(certifying) else None
     if floor is None:
         raise ValueError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
-    return Choice(tuple(thresholds), np.ones(len(CATEGORIES), dtype=bool), floor, weight)
+    everywhere = np.ones(len(CATEGORIES), dtype=bool)
+    return Choice(tuple(thresholds), everywhere, bands_at(floor, block_at, everywhere), weight)
 
 
 def choose_weight(opinions: Opinions) -> float:

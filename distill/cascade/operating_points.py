@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from distill.cascade.bands import asked, bands_at, floor_for_budget, pooled, served_scores
+from distill.cascade.bands import asked, pooled, served_scores
+from distill.cascade.budget import Objective, best_bands
 from distill.cascade.choose import Choice
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.metrics import evaluate
-from server.core.policy import Policy
+from server.core.policy import AskAbout, Policy
 from server.core.taxonomy import CATEGORIES
 
 RATES = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -49,7 +50,7 @@ class OperatingPoint:
         unanswered: share of the escalated texts of which the teacher has no signal; the student's answer stood.
         cost_per_1000_texts: in the currency of the prices; None without prices, and for the oracle.
         wrong, missed, false_blocks: share of wrong verdicts in all labelled traffic, in its harmful and in its harmless part.
-        quality: :func:`distill.metrics.evaluate` of the served scores on human labels.
+        quality: :func:`distill.metrics.evaluate` of the served scores on human labels, in the mix of the traffic.
     """
 
     name: str
@@ -88,13 +89,12 @@ class Bench:
         """Every text judged by both on every category: what a cascade without a budget would answer."""
         return self.answering("both", self._everything())
 
-    def cascade(self, name: str, floor: float) -> OperatingPoint:
-        return self.answering(name, self.questions(floor))
+    def cascade(self, name: str, bands: np.ndarray) -> OperatingPoint:
+        return self.answering(name, self.questions(bands))
 
-    def questions(self, floor: float) -> np.ndarray:
-        """bool (N, C): what bands of this floor ask the teacher."""
+    def questions(self, bands: np.ndarray) -> np.ndarray:
+        """bool (N, C): what these bands (C, 2) ask the teacher."""
         block_at = self._choice.block_at
-        bands = bands_at(floor, block_at, self._choice.helped)
         return asked(self.opinions.student, block_at, bands, self.opinions.keeps_block, self._policy.ask_about)
 
     def answering(self, name: str, questions: np.ndarray) -> OperatingPoint:
@@ -148,7 +148,7 @@ class Bench:
             wrong=float(np.average(wrong, weights=weights)),
             missed=_share(wrong[harmful], weights[harmful]),
             false_blocks=_share(wrong[~harmful], weights[~harmful]),
-            quality=evaluate(scores, self.opinions.labels, self._policy),
+            quality=evaluate(scores, self.opinions.labels, self._policy, weights=self.opinions.weights),
         )
 
 
@@ -159,10 +159,18 @@ def mended(opinions: Opinions, together: np.ndarray, block_at: np.ndarray) -> np
     return by_student & ~is_wrong(together, opinions.labels, block_at)
 
 
-def rate_floors(dev: Opinions, choice: Choice) -> dict[float, float]:
-    """For each of :data:`RATES`, the floor that keeps escalation within it on dev."""
+def rate_bands(dev: Opinions, choice: Choice, objective: Objective, ask_about: AskAbout) -> dict[float, np.ndarray]:
+    """For each of :data:`RATES`, the best bands (C, 2) that keep escalation within it on dev."""
     return {
-        rate: floor_for_budget(dev.student, choice.block_at, choice.helped, dev.keeps_block, budget=rate, weights=dev.weights)
+        rate: best_bands(
+            dev,
+            choice.block_at,
+            choice.helped,
+            choice.teacher_weight,
+            budget=rate,
+            objective=objective,
+            ask_about=ask_about,
+        )
         for rate in RATES
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from distill.cascade.aims import Aim
 from distill.cascade.bands import is_escalated, text_doubts
 from distill.cascade.choose import Choice, Target, choose
-from distill.cascade.operating_points import TARGET_GAP, TARGET_RATE, Bench, OperatingPoint, Prices, gaps, rate_floors
+from distill.cascade.operating_points import TARGET_GAP, TARGET_RATE, Bench, OperatingPoint, Prices, gaps, rate_bands
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
 from distill.cascade.router import compare, fit_router
 from distill.cascade.selective import RiskCoverage, risk_coverage
@@ -40,11 +40,11 @@ def economics(
     Raises:
         ValueError: dev is too small for the target.
     """
-    choice = choose(dev, aim, target)
+    choice = choose(dev, aim, target, policy.ask_about)
     bench = Bench(test, choice, with_numbers(policy, choice), prices)
-    floors = rate_floors(dev, choice)
-    cascades = {rate: bench.cascade(f"cascade@{rate:g}", floor) for rate, floor in floors.items()}
-    student, teacher, chosen = bench.student(), bench.teacher(), bench.cascade("chosen", choice.floor)
+    by_rate = rate_bands(dev, choice, target.objective, policy.ask_about)
+    cascades = {rate: bench.cascade(f"cascade@{rate:g}", bands) for rate, bands in by_rate.items()}
+    student, teacher, chosen = bench.student(), bench.teacher(), bench.cascade("chosen", choice.bands)
     points = [student, *cascades.values(), chosen, bench.both(), teacher, bench.oracle()]
     labelled = test.take(is_labelled(test.labels))
     curve = risk_coverage(
@@ -62,7 +62,7 @@ def economics(
         "ask_about": policy.ask_about,
         "teacher_weight": choice.teacher_weight,
         "helped": dict(zip(CATEGORIES, choice.helped.tolist(), strict=True)),
-        "otherwise": _otherwise(test, choice, policy, floors[TARGET_RATE]),
+        "otherwise": _otherwise(test, choice, policy, by_rate[TARGET_RATE]),
         "points": [point.to_json() for point in points],
         "gaps": {f"{rate:g}": gaps(student, teacher, point) for rate, point in cascades.items()},
         "gap_target": {"rate": TARGET_RATE, "closed_gap": TARGET_GAP, **gaps(student, teacher, cascades[TARGET_RATE])},
@@ -75,21 +75,21 @@ def economics(
         },
         "router": None,
     }
-    if with_router and (router := fit_router(dev, choice, tuple(floors))) is not None:
-        compared = compare(router, floors, bench)
+    if with_router and (router := fit_router(dev, choice, tuple(by_rate))) is not None:
+        compared = compare(router, by_rate, bench)
         record["router"] = [entry | {"router": entry["router"].to_json()} for entry in compared]
         points += [entry["router"] for entry in compared]
     return Economics(choice, points, curve, record)
 
 
-def _otherwise(test: Opinions, choice: Choice, policy: Policy, floor: float) -> list[dict[str, Any]]:
-    """The cascade at :data:`TARGET_RATE` under each way to ask and to answer, pooled or by the teacher's word alone."""
+def _otherwise(test: Opinions, choice: Choice, policy: Policy, bands: np.ndarray) -> list[dict[str, Any]]:
+    """These bands under each way to ask and to answer, pooled or by the teacher's word alone."""
     records = []
     for ask_about in get_args(AskAbout):
         for weight in dict.fromkeys((choice.teacher_weight, 1.0)):
             other = dataclasses.replace(choice, teacher_weight=weight)
             asking = dataclasses.replace(with_numbers(policy, other), ask_about=ask_about)
-            point = Bench(test, other, asking, None).cascade("cascade", floor)
+            point = Bench(test, other, asking, None).cascade("cascade", bands)
             records.append(
                 {
                     "ask_about": ask_about,

@@ -62,7 +62,7 @@ def fit_router(dev: Opinions, choice: Choice, rates: tuple[float, ...]) -> Route
     return Router(model, choice, ask_from, categories)
 
 
-def compare(router: Router, floors: dict[float, float], test: Bench, *, seed: int = 0) -> list[dict[str, Any]]:
+def compare(router: Router, by_rate: dict[float, np.ndarray], test: Bench, *, seed: int = 0) -> list[dict[str, Any]]:
     """Router against bands on test, rate by rate.
 
     Returns:
@@ -70,17 +70,18 @@ def compare(router: Router, floors: dict[float, float], test: Bench, *, seed: in
         AU-PRC with its 90 % interval from a paired bootstrap over texts; ``wins`` where the interval lies above 0.
     """
     records = []
-    for rate, floor in floors.items():
+    truth, weights = test.opinions.labels, test.opinions.weights
+    for rate, bands in by_rate.items():
         name = f"router@{rate:g}"
         questions = router.questions(test.opinions, rate)
         point = test.answering(name, questions)
-        ours, bands = (test.served(asked) for asked in (questions, test.questions(floor)))
-        lead, low, high = bootstrap_lead(ours, bands, test.opinions.labels, seed=seed)
+        ours, theirs = (test.served(asked) for asked in (questions, test.questions(bands)))
+        lead, low, high = bootstrap_lead(ours, theirs, truth, weights=weights, seed=seed)
         records.append(
             {
                 "rate": rate,
                 "router": point,
-                "bands_au_prc": average_precision(bands.ravel(), test.opinions.labels.ravel()),
+                "bands_au_prc": average_precision(theirs.ravel(), truth.ravel(), np.repeat(weights, truth.shape[1])),
                 "lead": lead,
                 "interval": [low, high],
                 "wins": low > 0,
@@ -89,14 +90,17 @@ def compare(router: Router, floors: dict[float, float], test: Bench, *, seed: in
     return records
 
 
-def bootstrap_lead(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray, *, seed: int) -> tuple[float, float, float]:
+def bootstrap_lead(
+    ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None, seed: int
+) -> tuple[float, float, float]:
     """Pooled AU-PRC of one set of scores (N, C) above another's on the same texts, and its 5th and 95th percentile over
-    resampled texts."""
+    resampled texts. ``weights`` is (N,), the traffic that each stands for."""
+    mass = np.ones(len(labels)) if weights is None else weights
     rng = np.random.default_rng(seed)
 
     def lead(rows: np.ndarray) -> float:
-        truth = labels[rows].ravel()
-        figures = [average_precision(scores[rows].ravel(), truth) for scores in (ours, theirs)]
+        truth, masses = labels[rows].ravel(), np.repeat(mass[rows], labels.shape[1])
+        figures = [average_precision(scores[rows].ravel(), truth, masses) for scores in (ours, theirs)]
         return 0.0 if None in figures else figures[0] - figures[1]
 
     draws = [lead(rng.integers(len(labels), size=len(labels))) for _ in range(_DRAWS)]

@@ -3,9 +3,10 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from distill.cascade.aims import Aim
+from distill.cascade.budget import Objective
 from distill.cascade.choose import Target
 from distill.cascade.operating_points import Prices
 from distill.cascade.opinions import Opinions, join
@@ -33,6 +34,13 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
     target.add_argument("--budget", type=float, default=0.05, help="largest share of traffic to escalate (default: 0.05)")
     target.add_argument("--joint-risk", type=float, metavar="R", help="expected P(wrong and not escalated) of at most R")
     target.add_argument("--selective-risk", type=float, metavar="R", help="P(wrong | not escalated) of at most R")
+    add(
+        "--objective",
+        choices=get_args(Objective),
+        default="verdicts",
+        help="what a budget's bands shall be best at on dev: the fewest wrong verdicts, or the highest pooled AU-PRC, as for a "
+        "review queue in order of score (default: verdicts)",
+    )
     add("--delta", type=float, default=0.1, help="chance at which --selective-risk may fail (default: 0.1)")
     add(
         "--prior",
@@ -105,7 +113,7 @@ def _target(arguments: Namespace) -> Target:
         return Target("joint-risk", arguments.joint_risk)
     if arguments.selective_risk is not None:
         return Target("selective-risk", arguments.selective_risk, arguments.delta)
-    return Target("budget", arguments.budget)
+    return Target("budget", arguments.budget, objective=arguments.objective)
 
 
 def _prices(arguments: Namespace) -> Prices | None:

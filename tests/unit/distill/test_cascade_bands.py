@@ -12,14 +12,13 @@ from distill.cascade.bands import (
     FLOORS,
     asked,
     bands_at,
+    bands_between,
     doubts,
-    floor_for_budget,
     is_escalated,
     pooled,
     served_scores,
     text_doubts,
 )
-from distill.cascade.choose import choose_without_teacher
 from server.cascade import Opinion, may_clear
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
@@ -32,6 +31,7 @@ SCORES = arrays(float, (20, C), elements=st.integers(0, 1000).map(lambda n: n / 
 BLOCK_AT = arrays(float, C, elements=PERMILLE)
 HELPED = arrays(bool, C)
 FLOOR = st.sampled_from(list(FLOORS))
+BETWEEN = st.lists(st.floats(-1, 1), min_size=2, max_size=2).map(sorted)
 KEEPS = arrays(bool, 20)
 NEVER = np.zeros(20, dtype=bool)
 ANSWERING = st.tuples(st.sampled_from(["unsure", "all"]), st.sampled_from([0.3, 0.55, 1.0]))
@@ -44,10 +44,10 @@ def policy_of(block_at, bands):
 
 
 @settings(deadline=None)
-@given(st.tuples(st.tuples(SCORES, SCORES), BLOCK_AT, FLOOR, HELPED, KEEPS, ANSWERING))
+@given(st.tuples(st.tuples(SCORES, SCORES), BLOCK_AT, BETWEEN, HELPED, KEEPS, ANSWERING))
 def test_arrays_decide_as_the_server_does(case):
-    (student, teacher), block_at, floor, helped, is_disguised, (ask_about, weight) = case
-    bands = bands_at(floor, block_at, helped)
+    (student, teacher), block_at, (low, high), helped, is_disguised, (ask_about, weight) = case
+    bands = bands_between(low, high, block_at, helped)
     policy = replace(policy_of(block_at, bands), teacher_may_clear=True, ask_about=ask_about, teacher_weight=weight)
     questions = asked(student, block_at, bands, is_disguised, ask_about)
     served = served_scores(student, pooled(student, teacher, weight), questions)
@@ -85,6 +85,13 @@ def test_the_family_runs_from_nothing_to_everything_and_holds_the_threshold():
     np.testing.assert_allclose(half, [[0.2, 0.7]] * C)
 
 
+def test_lopsided_bands_lie_between_two_places():
+    block_at, helped = np.full(C, 0.4), np.array([True] * (C - 1) + [False])
+    np.testing.assert_allclose(bands_between(-0.25, 1.0, block_at, helped), [[0.3, 1.0]] * (C - 1) + [[0.4, 0.4]])
+    np.testing.assert_allclose(bands_between(0.5, 1.0, block_at, helped)[0], [0.7, 1.0], err_msg="above the threshold")
+    np.testing.assert_allclose(bands_between(-1.0, -0.5, block_at, helped)[0], [0.0, 0.2], err_msg="below it")
+
+
 def test_doubt_is_one_at_the_threshold_and_falls_to_nought_at_both_ends():
     scores = np.array([[0.0, 0.1, 0.2, 0.6, 1.0]]).T
     np.testing.assert_allclose(doubts(scores, np.array([0.2])).ravel(), [0, 0.5, 1, 0.5, 0])
@@ -120,31 +127,3 @@ def test_one_unanswered_question_leaves_the_text_to_the_student():
     teacher[1, 3] = np.nan
     served = served_scores(student, teacher, np.ones((2, C), dtype=bool))
     assert served.tolist() == [[0.9] * C, [0.5] * C]
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.floats(0.001, 0.9), st.integers(0, 5), BLOCK_AT)
-def test_a_budget_is_never_exceeded_and_the_next_floor_would(budget, seed, block_at):
-    opinions = world(300, seed=seed, disguised=0.1)
-    weights = np.random.default_rng(seed).random(300) + 0.1
-    everywhere = np.ones(C, dtype=bool)
-    floor = floor_for_budget(opinions.student, block_at, everywhere, opinions.keeps_block, budget=budget, weights=weights)
-
-    def share(at):
-        bands = bands_at(at, block_at, everywhere)
-        return np.average(is_escalated(opinions.student, block_at, bands, opinions.keeps_block), weights=weights)
-
-    assert share(floor) <= budget
-    if floor > 0:
-        assert share(FLOORS[np.flatnonzero(floor == FLOORS)[0] + 1]) > budget
-
-
-def test_without_a_teacher_the_budget_is_spent_around_the_best_f1():
-    opinions = world(4000)
-    choice = choose_without_teacher(opinions.student, opinions.labels, budget=0.1)
-    escalated = is_escalated(opinions.student, choice.block_at, choice.bands, opinions.keeps_block).mean()
-    assert 0.08 < escalated <= 0.1
-    numbers = choice.policy_numbers()
-    assert list(numbers["block_at"]) == list(CATEGORIES)
-    assert all(low < numbers["block_at"][name] < high for name, (low, high) in numbers["unsure"].items())
-    assert numbers["unsure"]["hate"] == pytest.approx(choice.bands[1])

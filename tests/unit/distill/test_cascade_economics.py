@@ -8,7 +8,7 @@ import pytest
 
 from distill.cascade.aims import Aim, Threshold
 from distill.cascade.choose import Choice, Target, choose, choose_weight, helped_categories
-from distill.cascade.operating_points import RATES, Bench, Prices, gap_closed, mended, rate_floors
+from distill.cascade.operating_points import RATES, Bench, Prices, gap_closed, mended, rate_bands
 from distill.cascade.opinions import Opinions, is_wrong, traffic_weights
 from distill.cascade.pictures import reliability_bins
 from distill.cascade.report import economics, save, table, with_numbers
@@ -57,7 +57,7 @@ def test_a_gap_is_closed_by_the_share_of_the_way():
 def test_a_cascade_lies_between_the_student_and_the_oracle_and_spends_what_it_was_given(result):
     quality = [au_prc(result, name) for name in ("student", *(f"cascade@{rate:g}" for rate in RATES))]
     assert (np.diff(quality) > -0.001).all(), "with so good a teacher questions help"
-    assert quality[-1] > quality[0] + 0.005
+    assert quality[-1] > quality[0] + 0.004
     best = au_prc(result, "oracle")
     for p in result.points:
         assert p.quality["pooled"]["au_prc"] <= best + 1e-12
@@ -114,7 +114,7 @@ def test_wrong_verdicts_are_counted_by_hand():
         np.zeros((4, 32), np.uint8),
     )  # fmt: skip
     assert mended(toy, toy.teacher, np.full(C, 0.5)).tolist() == [False, True, True, False]
-    choice = Choice((Threshold(0.5, is_met=True),) * C, np.ones(C, dtype=bool), floor=0.9)
+    choice = Choice((Threshold(0.5, is_met=True),) * C, np.ones(C, dtype=bool), np.array([[0.45, 0.55]] * C))
     bench = Bench(toy, choice, with_numbers(POLICY, choice), None)
     alone = bench.student()
     assert (alone.wrong, alone.missed, alone.false_blocks) == (pytest.approx(2 / 3), 0.5, 1.0)
@@ -127,7 +127,7 @@ def test_a_category_in_which_the_teacher_is_worse_is_not_asked_about(worlds):
     dev, _ = worlds
     teacher = dev.teacher.copy()
     teacher[:, 1] = np.random.default_rng(0).random(len(dev))
-    choice = choose(replace(dev, teacher=teacher), Aim("best-f1"), BUDGET)
+    choice = choose(replace(dev, teacher=teacher), Aim("best-f1"), BUDGET, "unsure")
     assert choice.helped.tolist() == [True, False, *[True] * 6]
     assert choice.bands[1, 0] == choice.bands[1, 1]
     assert choice.bands[0, 0] < choice.bands[0, 1]
@@ -157,7 +157,7 @@ def test_a_useless_teacher_has_no_weight_and_is_never_asked(worlds):
     assert choose_weight(useless[0]) == 0
     assert not helped_categories(useless[0], 0.0).any()
     with pytest.raises(ValueError, match="no joint-risk can be promised: on these texts the teacher"):
-        choose(useless[0], Aim("best-f1"), Target("joint-risk", 0.05))
+        choose(useless[0], Aim("best-f1"), Target("joint-risk", 0.05), "unsure")
     result = economics(*useless, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
     assert point(result, "cascade@0.2").escalated == 0
     assert au_prc(result, "cascade@0.2") == au_prc(result, "student") > au_prc(result, "teacher")
@@ -167,13 +167,15 @@ def test_a_useless_teacher_has_no_weight_and_is_never_asked(worlds):
 
 def test_a_prior_of_little_harm_moves_the_bands_and_still_spends_the_budget(worlds):
     rare = [replace(w, weights=traffic_weights(w.labels, 0.05)) for w in worlds]
-    choice = choose(rare[0], Aim("best-f1"), BUDGET)
-    assert rate_floors(rare[0], choice)[0.05] != rate_floors(worlds[0], choice)[0.05]
-    chosen = Bench(rare[1], choice, with_numbers(POLICY, choice), None).cascade("chosen", choice.floor)
-    unweighted = Bench(worlds[1], choice, with_numbers(POLICY, choice), None).cascade("chosen", choice.floor)
+    choice = choose(rare[0], Aim("best-f1"), BUDGET, "unsure")
+    often, seldom = (rate_bands(w, choice, "verdicts", "unsure")[0.05] for w in (worlds[0], rare[0]))
+    assert (often != seldom).any()
+    chosen = Bench(rare[1], choice, with_numbers(POLICY, choice), None).cascade("chosen", choice.bands)
+    unweighted = Bench(worlds[1], choice, with_numbers(POLICY, choice), None).cascade("chosen", choice.bands)
     assert chosen.escalated == pytest.approx(0.1, abs=0.03)
     assert chosen.escalated != unweighted.escalated
-    assert chosen.quality == unweighted.quality, "figures of quality are of the labelled texts, whatever the traffic"
+    assert chosen.quality["pooled"]["au_prc"] < unweighted.quality["pooled"]["au_prc"], "rare harm is harder to rank first"
+    assert chosen.quality["pooled"]["positives"] == unweighted.quality["pooled"]["positives"]
 
 
 def test_the_area_under_the_risk_coverage_curve_by_hand():
@@ -212,7 +214,7 @@ def test_a_router_wins_where_doubt_is_a_poor_guide():
 
 def test_without_mistakes_to_learn_from_there_is_no_router():
     dev = world(100, student_noise=0.0, teacher_noise=0.0)
-    assert fit_router(dev, choose(dev, Aim("best-f1"), BUDGET), RATES) is None
+    assert fit_router(dev, choose(dev, Aim("best-f1"), BUDGET, "unsure"), RATES) is None
 
 
 def test_equal_scores_have_no_lead():

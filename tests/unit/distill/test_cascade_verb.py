@@ -85,12 +85,26 @@ def test_a_cascade_is_chosen_measured_and_put_into_the_policy(workshop, capsys):
     ]  # fmt: skip
 
 
+def test_a_ranking_is_served_by_other_bands_than_verdicts(workshop):
+    # A copy in which blocks may be lifted: where they may not, the upper ends make no difference.
+    policies = workshop / "policies.toml"
+    policies.write_text(policies.read_text().replace("teacher_may_clear = false", "teacher_may_clear = true"))
+    quality, bands = {}, {}
+    for objective in ("verdicts", "ranking"):
+        assert run("--budget", "0.1", "--objective", objective) == 0
+        record = json.loads((workshop / "out" / "cascade.json").read_text())
+        assert record["target"]["objective"] == objective
+        quality[objective], bands[objective] = record["gap_target"]["pooled"]["cascade"], record["unsure"]
+    assert bands["ranking"] != bands["verdicts"]
+    assert quality["ranking"] > quality["verdicts"]
+
+
 def test_without_being_told_the_policy_file_is_left_alone(workshop):
     before = (workshop / "policies.toml").read_text()
     assert run("--joint-risk", "0.2", "--aim", "max-fpr=0.1") == 0
     assert (workshop / "policies.toml").read_text() == before
     record = json.loads((workshop / "out" / "cascade.json").read_text())
-    assert record["target"] == {"kind": "joint-risk", "value": 0.2, "delta": 0.1}
+    assert record["target"] == {"kind": "joint-risk", "value": 0.2, "delta": 0.1, "objective": "verdicts"}
     assert record["aim"] == "max-fpr=0.1"
 
 
