@@ -20,6 +20,7 @@ from typing import Literal
 import uvicorn
 from fastapi import FastAPI
 
+from server.accepting import Accepting
 from server.app import create_app, create_private_app, load_parts
 from server.core.errors import ConfigurationError
 from server.doors.protocol import guard_protocol
@@ -33,7 +34,29 @@ CONFIGURATION_FAULT = 2
 _COLLECT_AFTER_OBJECTS = 50_000
 
 
-class PrivateServer(uvicorn.Server):
+class AcceptingServer(uvicorn.Server):
+    """uvicorn, but nobody waits long to be let in, however busy the event loop is."""
+
+    async def startup(self, sockets=None) -> None:
+        await super().startup(sockets)
+        self._accepting = [Accepting(server, self._protocol, most=self.config.backlog) for server in self.servers]
+
+    async def shutdown(self, sockets=None) -> None:
+        await self.stop_accepting()
+        await super().shutdown(sockets)
+
+    async def stop_accepting(self) -> None:
+        """Let those in who wait by now. May be called again."""
+        for accepting in self._accepting:
+            await accepting.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """A connection's, as uvicorn makes it."""
+        protocol = self.config.http_protocol_class
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+class PrivateServer(AcceptingServer):
     """The second port. :class:`GuardServer` opens and closes it, and hears the signals for both."""
 
     async def open(self) -> None:
@@ -42,8 +65,8 @@ class PrivateServer(uvicorn.Server):
         await self.startup()
 
 
-class GuardServer(uvicorn.Server):
-    """uvicorn, but a stopping server drains while it can still answer, and a ready one says how to try it.
+class GuardServer(AcceptingServer):
+    """The public port, but a stopping server drains while it can still answer, and a ready one says how to try it.
 
     SIGTERM or SIGINT stops it in good order, a second one at once. SIGHUP reloads artefact and policies.
     """
@@ -71,6 +94,7 @@ class GuardServer(uvicorn.Server):
     async def shutdown(self, sockets=None) -> None:
         self._say_goodbye()
         await self._service.drain()
+        await self.stop_accepting()
         await _loop_turn()  # connections and requests that have arrived by now are seen, and answered
         for server in self.servers:
             server.close()

@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "server/settings.py": ("server.core", "server.settings"),
     "server/signature.py": ("server.core",),
     "server/memory.py": (),
+    "server/accepting.py": (),
     "distill": ("distill", "server.core"),
     "export": ("export", "distill", "server.core"),
     "loadtest": ("loadtest",),

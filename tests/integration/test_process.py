@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import httpx
 import openai
@@ -102,6 +103,27 @@ def test_a_stopping_server_answers_what_it_admitted(server):
     asking.join(60)
     (reply,) = replies
     assert reply.json()["results"][0]["verdict"] == "block"
+
+
+def test_a_stopping_server_answers_those_who_wait_to_be_let_in(server, monkeypatch):
+    stalled, go_on, on_tick = threading.Event(), threading.Event(), server.on_tick
+
+    async def stall(counter: int) -> bool:
+        stalled.set()
+        assert go_on.wait(60)
+        return await on_tick(counter)
+
+    monkeypatch.setattr(server, "on_tick", stall)
+    assert stalled.wait(60)
+    address, replies = server.servers[0].sockets[0].getsockname(), []
+    with ExitStack() as clients:
+        waiting = [clients.enter_context(socket.create_connection(address, timeout=60)) for _ in range(200)]
+        for client in waiting:
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: guard\r\nConnection: close\r\n\r\n")
+        server.should_exit = True
+        go_on.set()
+        replies = [client.recv(1000)[:12] for client in waiting]
+    assert replies == [b"HTTP/1.1 200"] * 200
 
 
 def test_a_stopping_server_refuses_clearly_and_says_goodbye(server):
