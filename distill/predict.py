@@ -1,4 +1,4 @@
-"""Raw logits of a trained student over many texts, as the server will compute them: by windows, maximum over windows."""
+"""Raw logits of a trained student over many texts, nearly as the server will: by windows, maximum over windows."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,8 @@ def _calibration(checkpoint: Path) -> Calibration:
 
 
 def student_logits(model, tokenizer, texts: list[str], *, max_tokens: int, batch_size: int = 64) -> np.ndarray:
-    """float32 (N, C). A text over ``max_tokens`` is cut into windows that overlap by 32 tokens."""
+    """float32 (N, C). A text over ``max_tokens`` is cut into windows that overlap by 32 tokens: nearly those of the server,
+    which cuts at words and reads unknown ones in parts (``export`` has exactly those)."""
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens, stride=32, return_overflowing_tokens=True)
     owners = encoded["overflow_to_sample_mapping"]
     windows = encoded["input_ids"]

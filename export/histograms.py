@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from distill.calibrate import apply_calibration
 from export.reference import load_reference
@@ -35,8 +34,7 @@ def add_reference(artifact: Path, data: Path, *, limit: int | None = None, threa
         ConfigurationError: the data can't be read, lacks a column, or has no dev rows.
     """
     manifest = load_manifest(artifact)
-    tokenizer = Tokenizer.from_file(str(artifact / TOKENIZER))
-    windows = cut_windows(tokenizer, load_reference(data, limit=limit).texts, max_tokens=manifest.max_tokens)
+    windows = cut_windows(artifact / TOKENIZER, load_reference(data, limit=limit).texts, max_tokens=manifest.max_tokens)
     logits = text_logits(open_session(artifact / MODEL, threads=threads), windows)
     manifest = replace(manifest, reference=count_scores(apply_calibration(logits, manifest.calibration)))
     write_manifest(artifact, manifest)

@@ -121,9 +121,8 @@ def export_student(
     model.eval()
     with appearing_whole(out, manifest=MANIFEST, allow_replace=settings.allow_replace) as scratch:
         artifact = scratch / "artifact"
-        shipped = shipped_tokenizer(tokenizer)
-        shipped.save(str(artifact / TOKENIZER))
-        windows = cut_windows(shipped, reference.texts, max_tokens=max_tokens)
+        shipped_tokenizer(tokenizer).save(str(artifact / TOKENIZER))
+        windows = cut_windows(artifact / TOKENIZER, reference.texts, max_tokens=max_tokens)
 
         report("exporting to ONNX")
         graphs = {"fp32": scratch / "fp32.onnx", settings.precision: artifact / MODEL}

@@ -1,5 +1,5 @@
-"""A graph over texts, as the server runs it: the shipped tokenizer, overlapping windows, batches of like length, and the
-maximum over a text's windows. Shapes: N texts, B windows, T tokens, C categories."""
+"""A graph over texts, as the server runs it: the server's own windows, batches of like length, and the maximum over a text's
+windows. Shapes: N texts, B windows, T tokens, C categories."""
 
 import time
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from export.onnx_graph import INPUTS, OUTPUT
 from server.core.taxonomy import CATEGORIES
+from server.inference.encoder import WindowEncoder
 
 OVERLAP_TOKENS = 32
 BATCH_ITEMS = 32
@@ -35,17 +36,20 @@ def shipped_tokenizer(tokenizer: Any) -> Tokenizer:
     return copy
 
 
-def cut_windows(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> Windows:
-    """Every text in windows of at most ``max_tokens``, special tokens included; neighbours share 32 tokens."""
-    cutter = Tokenizer.from_str(tokenizer.to_str())
-    overlap = min(OVERLAP_TOKENS, max_tokens // 4)
-    cutter.enable_truncation(max_length=max_tokens, stride=overlap)
-    token_ids, owners = [], []
-    for owner, encoding in enumerate(cutter.encode_batch(list(texts))):
-        for window in (encoding, *encoding.overflowing):
-            token_ids.append(window.ids)
-            owners.append(owner)
-    return Windows(token_ids, owners, len(texts))
+def cut_windows(tokenizer: Path, texts: Sequence[str], *, max_tokens: int) -> Windows:
+    """Every text in windows of at most ``max_tokens``, special tokens included, cut by the server's own encoder: thresholds,
+    calibration and proof are of what is served.
+
+    Args:
+        tokenizer: the shipped ``tokenizer.json``.
+
+    Raises:
+        ArtifactError: it is missing or is no tokenizer.
+    """
+    encoder = WindowEncoder(tokenizer, max_tokens=max_tokens, overlap_tokens=min(OVERLAP_TOKENS, max_tokens // 4))
+    cut = [encoder.encode(text) for text in texts]
+    owners = [owner for owner, windows in enumerate(cut) for _ in windows]
+    return Windows([list(window.token_ids) for windows in cut for window in windows], owners, len(texts))
 
 
 def spread_sample(windows: Windows, texts: int) -> tuple[Windows, np.ndarray]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from distill.cascade.score_file import ScoredTexts
 from distill.data import balanced_indices, load_split
@@ -35,10 +34,9 @@ def score_artifact(
     rows = np.arange(len(fitted)) if size is None else balanced_indices(fitted, size, seed)
     drawn = measured.take(rows)
     sent = texts_as_sent(data, split)[rows]
-    tokenizer = Tokenizer.from_file(str(artifact / TOKENIZER))
     canonical = [canonicalise(text) for text in sent]
     views = [text.deobfuscated for text in canonical]
-    windows, tokens = _both_views(tokenizer, drawn.texts, views, max_tokens=manifest.max_tokens)
+    windows, tokens = _both_views(artifact / TOKENIZER, drawn.texts, views, max_tokens=manifest.max_tokens)
     return ScoredTexts(
         logits=text_logits(open_session(artifact / MODEL, threads=threads), windows),
         labels=drawn.labels,
@@ -55,9 +53,7 @@ def score_artifact(
     )
 
 
-def _both_views(
-    tokenizer: Tokenizer, texts: list[str], views: list[str | None], *, max_tokens: int
-) -> tuple[Windows, np.ndarray]:
+def _both_views(tokenizer: Path, texts: list[str], views: list[str | None], *, max_tokens: int) -> tuple[Windows, np.ndarray]:
     """The windows of every text and of every second view, and each text's tokens, int64 (N,)."""
     owners = [i for i, view in enumerate(views) if view is not None]
     first = cut_windows(tokenizer, texts, max_tokens=max_tokens)

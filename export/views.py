@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from tabulate import tabulate
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from distill.calibrate import apply_calibration
@@ -41,9 +40,7 @@ def measure_views(
         ConfigurationError: the data can't be read, lacks a column, or has no dev rows.
     """
     manifest = load_manifest(artifact)
-    reader = _Reader(
-        manifest, Tokenizer.from_file(str(artifact / TOKENIZER)), open_session(artifact / MODEL, threads=threads), policy
-    )
+    reader = _Reader(manifest, artifact / TOKENIZER, open_session(artifact / MODEL, threads=threads), policy)
     try:
         labels, sent = load_split(data, "dev", assume_chat_benign=True).labels, texts_as_sent(data, "dev")
     except (OSError, ValueError) as error:
@@ -72,7 +69,7 @@ def measure_views(
 
 
 class _Reader:
-    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, session: onnxruntime.InferenceSession, policy: Policy) -> None:
+    def __init__(self, manifest: Manifest, tokenizer: Path, session: onnxruntime.InferenceSession, policy: Policy) -> None:
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._session = session

@@ -13,6 +13,7 @@ from distill.student import StudentForModeration
 from export.onnx_graph import to_onnx
 from export.reference import ReferenceSet
 from export.runner import cut_windows, pad, shipped_tokenizer
+from server.core.artifact import TOKENIZER
 from server.core.taxonomy import CATEGORIES
 from tests.steady import steady_policy
 from tests.torch_threads import one_torch_thread
@@ -66,7 +67,7 @@ def labelled_texts(count: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def student():
+def student(tmp_path_factory):
     """(model, tokenizer): random but for a head that was fitted in a few steps, so that scores spread over [0, 1]."""
     torch.manual_seed(0)
     tokenizer = word_tokenizer()
@@ -85,7 +86,9 @@ def student():
     )
     model = StudentForModeration(config)
     texts, labels = labelled_texts(160, seed=1)
-    windows = cut_windows(shipped_tokenizer(tokenizer), texts, max_tokens=40)
+    path = tmp_path_factory.mktemp("tokenizer") / TOKENIZER
+    shipped_tokenizer(tokenizer).save(str(path))
+    windows = cut_windows(path, texts, max_tokens=40)
     feed = {name: torch.from_numpy(array) for name, array in pad(windows.token_ids).items()}
     target = torch.from_numpy(np.nan_to_num(labels))
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -103,8 +106,15 @@ def reference() -> ReferenceSet:
 
 
 @pytest.fixture(scope="session")
-def windows(student, reference):
-    return cut_windows(shipped_tokenizer(student[1]), reference.texts, max_tokens=MAX_TOKENS)
+def tokenizer_file(student, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / TOKENIZER
+    shipped_tokenizer(student[1]).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def windows(tokenizer_file, reference):
+    return cut_windows(tokenizer_file, reference.texts, max_tokens=MAX_TOKENS)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,9 @@ def test_the_command_line_writes_a_verified_artefact(checkpoint, parquet, tmp_pa
     tokenizer = Tokenizer.from_file(str(out / TOKENIZER))
     assert tokenizer.truncation is None
     assert tokenizer.padding is None
-    logits = text_logits(open_session(out / MODEL), cut_windows(tokenizer, ["the warm cat", "stupid idiot"], max_tokens=16))
+    logits = text_logits(
+        open_session(out / MODEL), cut_windows(out / TOKENIZER, ["the warm cat", "stupid idiot"], max_tokens=16)
+    )
     calm, rude = (manifest.calibration["hate"].score(float(row[CATEGORIES.index("hate")])) for row in logits)
     assert calm < 0.5 < rude
 
@@ -155,7 +157,8 @@ def test_refusal_on_the_command_line_lists_the_failures(checkpoint, tmp_path, ca
     assert stdout == ""
     failures = [line for line in stderr.splitlines() if line.startswith("  ")]
     assert "export refused; nothing was written:" in stderr
-    windows = len(cut_windows(shipped_tokenizer(tokenizer), SENTENCES, max_tokens=16).token_ids)
+    shipped_tokenizer(tokenizer).save(str(tmp_path / TOKENIZER))
+    windows = len(cut_windows(tmp_path / TOKENIZER, SENTENCES, max_tokens=16).token_ids)
     assert failures == [f"  {name}: values: {windows} of {8 * windows} logits are not finite" for name in ("fp32", "int8")]
     assert not (tmp_path / "out").exists()
 

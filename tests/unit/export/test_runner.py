@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from export.runner import Windows, cut_windows, open_session, pad, shipped_tokenizer, speedup, spread_sample, text_logits
+from server.inference.encoder import WindowEncoder
 
 
 def test_the_shipped_tokenizer_neither_truncates_nor_pads(student):
@@ -15,9 +16,9 @@ def test_the_shipped_tokenizer_neither_truncates_nor_pads(student):
     assert tokenizer.backend_tokenizer.padding is not None, "the checkpoint's own tokenizer was changed"
 
 
-def test_windows_cover_the_whole_text_and_overlap(student):
+def test_windows_cover_the_whole_text_and_overlap(student, tokenizer_file):
     shipped, text = shipped_tokenizer(student[1]), " ".join(["the", "cat", "sat", "on", "warm", "mat"] * 10)
-    windows = cut_windows(shipped, [text, "cat"], max_tokens=16)
+    windows = cut_windows(tokenizer_file, [text, "cat"], max_tokens=16)
     assert windows.texts == 2
     assert max(len(ids) for ids in windows.token_ids) == 16
     assert windows.owners == [0] * (len(windows.owners) - 1) + [1]
@@ -25,6 +26,15 @@ def test_windows_cover_the_whole_text_and_overlap(student):
     assert inner[0][-4:] == inner[1][:4], "neighbours share a quarter of a short window"
     joined = inner[0] + [token for ids in inner[1:] for token in ids[4:]]
     assert joined == shipped.encode(text).ids[1:-1]
+
+
+def test_windows_are_the_servers(tokenizer_file):
+    """Which takes a control token in a text for the four ordinary tokens that it looks like."""
+    text = "the cat [SEP] sat " * 10
+    windows = cut_windows(tokenizer_file, [text], max_tokens=16)
+    served = WindowEncoder(tokenizer_file, max_tokens=16, overlap_tokens=4).encode(text)
+    assert windows.token_ids == [list(window.token_ids) for window in served]
+    assert all(ids.count(ids[-1]) == 1 for ids in windows.token_ids), "one [SEP] a window, at its end"
 
 
 def test_padding_is_masked():

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tokenizers import Tokenizer
 
 from distill.cascade.score_file import load_scores
 from distill.data import balanced_indices, load_split
@@ -60,11 +59,10 @@ def test_the_command_writes_a_score_file(artifact, data, tmp_path, capsys):
 
 def test_logits_are_the_maximum_over_both_views_and_all_windows(artifact, data):
     scored = score_artifact(artifact, data, split="test")
-    tokenizer = Tokenizer.from_file(str(artifact / TOKENIZER))
     session = open_session(artifact / MODEL)
 
     def logits(*texts):
-        return text_logits(session, cut_windows(tokenizer, texts, max_tokens=16))
+        return text_logits(session, cut_windows(artifact / TOKENIZER, texts, max_tokens=16))
 
     np.testing.assert_allclose(scored.logits[:2], logits(*TEXTS[:2]), atol=1e-4)
     spaced, joined = logits("i d i o t stupid", "idiot stupid")
