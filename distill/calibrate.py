@@ -8,6 +8,7 @@ would call every text likely.
 """
 
 import numpy as np
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -41,7 +42,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 def apply_calibration(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Scores float64 (N, C) in [0, 1]; the same numbers as :meth:`Platt.score`, for arrays."""
-    return 1.0 / (1.0 + np.exp(-np.clip(calibrated_logits(logits, calibration), -700, 700)))
+    return expit(calibrated_logits(logits, calibration))
 
 
 def calibrated_logits(logits: np.ndarray, calibration: Calibration) -> np.ndarray:

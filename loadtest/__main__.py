@@ -5,10 +5,10 @@ from importlib import import_module
 
 VERBS = {
     "bench": ("loadtest.bench.cli:main", "the served rate against the model's ceiling on this machine, and against peers"),
-    "run": ("loadtest.swarm.cli:run", "a realistic load on a server, every answer checked, held against limits"),
-    "worker": ("loadtest.swarm.cli:work", "takes part in a run of another process"),
-    "overload": ("loadtest.flood.cli:main", "three times what a server can hold: does it keep its manners?"),
-    "teacher": ("loadtest.beside_teacher.cli:main", "what a busy teacher costs the texts that don't need it"),
+    "run": ("loadtest.run.cli:run", "a realistic load on a server, every answer checked, held against limits"),
+    "worker": ("loadtest.run.cli:work", "takes part in a run of another process"),
+    "overload": ("loadtest.overload.cli:main", "three times what a server can hold: does it keep its manners?"),
+    "teacher": ("loadtest.busy_teacher.cli:main", "what a busy teacher costs the texts that don't need it"),
     "verdicts": ("loadtest.verdicts.cli:main", "what a running server's verdicts are worth on labelled texts"),
     "scenario": ("loadtest.scenario.cli:main", "what run asks, as JSON for k6"),
 }

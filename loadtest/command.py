@@ -1,8 +1,13 @@
-"""What the verbs' command lines have in common: the help's form, the exit codes, the report's folder, the API key."""
+"""What the verbs' command lines have in common: the help's form, the API key, the report and its folder, the exit codes."""
 
 import argparse
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from loadtest.goal import Goal, is_passed
 
 MISSED, UNUSABLE = 1, 2
 """Exit codes: a limit was missed or couldn't be judged; the verb couldn't be run."""
@@ -32,6 +37,25 @@ def open_out(out: Path | None, verb: str) -> Path:
     folder = out or Path(tempfile.mkdtemp(prefix=f"stillguard-{verb}-"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def judged(record: dict[str, Any], goals: Sequence[Goal]) -> dict[str, Any]:
+    """The record with ``gate``, each goal as a record, and ``is_passed``."""
+    return record | {"gate": [goal.to_record() for goal in goals], "is_passed": is_passed(goals)}
+
+
+def conclude(record: dict[str, Any], out: Path, *, shown: str, written: Sequence[Path] = ()) -> int:
+    """Write report.json, print ``shown``, the files and the record as the last line, and return the exit code.
+
+    Args:
+        record: of :func:`judged`.
+        written: the other files in ``out`` that the verb wrote.
+    """
+    report = out / "report.json"
+    report.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"{shown}\n\nwritten: {', '.join(map(str, (report, *written)))}\n")
+    print(json.dumps(record, allow_nan=False), flush=True)
+    return 0 if record["is_passed"] else MISSED
 
 
 def add_api_key(parser: argparse._ActionsContainer) -> None:

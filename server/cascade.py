@@ -24,7 +24,7 @@ from server.core.types import Escalation, EscalationOutcome, Scores, ShadowDirec
 from server.deferred import Deferred, DeferredResults
 from server.teacher.route import TeacherRoute
 from server.teacher.teacher import TeacherUnavailable
-from server.verdict import decide
+from server.verdict import contested, decide
 
 MAX_SHADOWS = 32
 """Shadow questions under way at once; more are skipped and counted as over the budget."""
@@ -228,11 +228,8 @@ def may_clear(opinion: Opinion, policy: Policy) -> bool:
 
 
 def disagreements(policy: Policy, escalation: Escalation) -> dict[Category, ShadowDirection]:
-    """The categories in which one of the two would block and the other would not; none without the teacher's answer."""
-    found: dict[Category, ShadowDirection] = {}
-    for category, score in escalation.scores.items():
-        rule = policy.rules[CATEGORY_INDEX[category]]
-        is_blocked = rule.is_violated(escalation.student_scores[category])
-        if is_blocked != rule.is_violated(score):
-            found[category] = "only_student_blocks" if is_blocked else "only_teacher_blocks"
-    return found
+    """Where student and teacher would decide otherwise; nowhere without the teacher's answer."""
+    found = contested(policy, escalation.student_scores, escalation.scores)
+    return {
+        category: "only_student_blocks" if is_students else "only_teacher_blocks" for category, is_students in found.items()
+    }

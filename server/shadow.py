@@ -19,11 +19,12 @@ from typing import Protocol
 from server.check import Checked, form_opinions
 from server.core.errors import ConfigurationError, ReloadInProgress, RequestError, ShuttingDown, StillguardError
 from server.core.policy import Policy
-from server.core.taxonomy import CATEGORIES, Category
+from server.core.taxonomy import Category
 from server.core.types import ArtifactId, Scores, ShadowStudentDirection, ShadowStudentOutcome, Text
 from server.inference.reading import ReadingLimits, read_texts
 from server.observability.logging import describe_exception, explain
 from server.student import Student, StudentParts, warm_up
+from server.verdict import contested
 
 MAX_WAITING_TEXTS = 256
 MAX_WAITING_CHARS = 1_000_000
@@ -229,10 +230,6 @@ class ShadowStudent:
 
 
 def disagreements(policy: Policy, student: Scores, shadow: Scores) -> dict[Category, ShadowStudentDirection]:
-    """The categories in which one of the two would block and the other would not."""
-    found: dict[Category, ShadowStudentDirection] = {}
-    for category, rule in zip(CATEGORIES, policy.rules, strict=True):
-        is_blocked = rule.is_violated(student[category])
-        if is_blocked != rule.is_violated(shadow[category]):
-            found[category] = "only_student_blocks" if is_blocked else "only_shadow_blocks"
-    return found
+    """Where the two students would decide otherwise."""
+    found = contested(policy, student, shadow)
+    return {category: "only_student_blocks" if is_students else "only_shadow_blocks" for category, is_students in found.items()}

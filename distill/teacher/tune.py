@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
+from scipy.special import expit
 from tqdm import tqdm
 
 from distill.data import LabelledTexts
@@ -145,8 +146,9 @@ def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, An
 
 def _soften(labels: np.ndarray, logits: np.ndarray, weight: float) -> np.ndarray:
     """Labels (N, C) moved towards the probabilities of ``logits``; what isn't known, or isn't said, stays as it is."""
-    said = 1 / (1 + np.exp(-logits))
-    return np.where(np.isnan(said), labels, (1 - weight) * labels + weight * said).astype(np.float32)
+    probabilities = expit(logits)
+    softened = (1 - weight) * labels + weight * probabilities
+    return np.where(np.isnan(probabilities), labels, softened).astype(np.float32)
 
 
 def _average(model, run: Path) -> None:

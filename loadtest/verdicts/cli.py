@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from loadtest.command import MISSED, UNUSABLE, Unusable, add_api_key, add_out, open_out, read_api_key, verb_parser
-from loadtest.goal import is_passed, render_goals
+from loadtest.command import UNUSABLE, Unusable, add_api_key, add_out, conclude, judged, open_out, read_api_key, verb_parser
+from loadtest.goal import render_goals
 from loadtest.scenario.look import look_at
 from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome, Refused
 from loadtest.verdicts.labelled import ROLES, LabelledFile, Unreadable, read_labelled
@@ -84,17 +84,13 @@ def _require_answers(answered: Sequence[Answered]) -> None:
 
 def _tell(record: dict[str, Any], answered: Sequence[Answered], limits: Limits, out: Path, *, keeps_texts: bool) -> int:
     goals = judge_verdicts(record, limits)
-    record["gate"] = [goal.to_record() for goal in goals]
-    record["is_passed"] = is_passed(goals)
-    written = [out / "report.json", out / "report.png"]
-    written[0].write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    draw(record, written[1])
+    record = judged(record, goals)
+    written = [out / "report.png"]
+    draw(record, written[0])
     if keeps_texts:
         written.append(_keep(failures(answered), out / "failures.jsonl"))
-    print("\n\n".join([render(record), *([render_goals(goals)] if goals else [])]))
-    print(f"\nwritten: {', '.join(map(str, written))}\n")
-    print(json.dumps(record, allow_nan=False), flush=True)
-    return 0 if record["is_passed"] else MISSED
+    shown = "\n\n".join([render(record), *([render_goals(goals)] if goals else [])])
+    return conclude(record, out, shown=shown, written=written)
 
 
 def _keep(rows: Sequence[dict[str, Any]], path: Path) -> Path:

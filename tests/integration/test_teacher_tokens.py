@@ -44,7 +44,8 @@ def random_texts(count: int) -> list[str]:
 def tokenizer():
     from transformers import AutoTokenizer
 
-    from distill.teacher.model import _match_llama_cpp, packaged_gguf
+    from distill.teacher.model import _match_llama_cpp
+    from server.core.packaged_teacher import packaged_gguf
 
     path = packaged_gguf()
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
@@ -54,9 +55,9 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def tokenize():
-    from server.teacher.base_model import packaged_base
+    from server.core.packaged_teacher import packaged_gguf
 
-    with llama_server(packaged_base()) as client:
+    with llama_server(packaged_gguf()) as client:
 
         def ask(text: str) -> list[int]:
             fields = {"content": text, "add_special": True, "parse_special": True}

@@ -3,11 +3,11 @@
 import random
 from typing import Any
 
+from loadtest.run.plan import Plan
+from loadtest.run.played import Played
+from loadtest.run.report import describe
 from loadtest.scrape import Moment, Scrape
 from loadtest.shapes import SHAPES, arrivals
-from loadtest.swarm.plan import Plan
-from loadtest.swarm.played import Played
-from loadtest.swarm.report import describe
 from loadtest.tally import Sample, Tally
 from tests.unit.loadtest.answers import ASK_CHECK
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.goal import Goal, is_passed
-from loadtest.swarm.gate import Limits, judge_run, saturation
+from loadtest.run.gate import Limits, judge_run, saturation
 from tests.unit.loadtest.made_up_run import moments, plan_of, play, record_of
 
 LIMITS = Limits()

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from loadtest.plot import draw
-from loadtest.swarm.gate import Limits, judge_run
-from loadtest.swarm.page import write_page
-from loadtest.swarm.plan import read_plan
-from loadtest.swarm.tables import notes, tables
+from loadtest.run.gate import Limits, judge_run
+from loadtest.run.page import write_page
+from loadtest.run.plan import read_plan
+from loadtest.run.tables import notes, tables
 from tests.unit.loadtest.made_up_run import plan_of, play, record_of
 
 

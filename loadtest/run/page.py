@@ -8,13 +8,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from loadtest.goal import Goal
-from loadtest.swarm.tables import notes, tables
+from loadtest.run.tables import notes, tables
 
 
 def write_page(record: dict[str, Any], goals: Sequence[Goal], picture: Path, page: Path) -> None:
     """``picture`` is the PNG, which is put into the page."""
     environment = Environment(
-        loader=PackageLoader("loadtest.swarm", "."),
+        loader=PackageLoader("loadtest.run", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

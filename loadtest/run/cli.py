@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.command import UNUSABLE, add_api_key, add_out, open_out, verb_parser
+from loadtest.run.gate import Limits
 from loadtest.shapes import SHAPES
-from loadtest.swarm.gate import Limits
 
 DESCRIPTION = """\
 Put a realistic load on a server, check every answer, and hold the run against limits. Writes report.json, report.html and
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     options.out = open_out(options.out, "run")
     import locust  # noqa: F401, PLC0415 (makes the standard library cooperative: before whatever uses it)
 
-    from loadtest.swarm.session import run_session  # noqa: PLC0415
+    from loadtest.run.session import run_session  # noqa: PLC0415
 
     return run_session(options)
 
@@ -50,7 +50,7 @@ def work(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     import locust  # noqa: F401, PLC0415 (as above)
 
-    from loadtest.swarm.session import work_for  # noqa: PLC0415
+    from loadtest.run.session import work_for  # noqa: PLC0415
 
     return work_for(options.master, options.api_key_file)
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from loadtest.measures import plain, rates, recovered_after_s, timeline
+from loadtest.run.plan import Plan
+from loadtest.run.played import Played
 from loadtest.scenario.judge import OUTCOMES
 from loadtest.scrape import Moment, describe_server, series
-from loadtest.swarm.plan import Plan
-from loadtest.swarm.played import Played
 from loadtest.tally import Histogram, Tally, merged
 
 SCHEMA = 1

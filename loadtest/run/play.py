@@ -16,11 +16,11 @@ import gevent
 import psutil
 from gevent.queue import Queue
 
+from loadtest.run.plan import Plan
 from loadtest.scenario.exchange import Exchange
 from loadtest.scenario.judge import Judged
 from loadtest.scenario.memory import Memory
 from loadtest.shapes import Step, arrivals
-from loadtest.swarm.plan import Plan
 from loadtest.tally import Sample, Tally
 
 _DUE = "due"

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from loadtest.flood.drive import BIN_S, flood
-from loadtest.flood.run import describe, judge_flood
+from loadtest.overload.drive import BIN_S, flood
+from loadtest.overload.run import describe, judge_flood
 from loadtest.shapes import arrivals, stairs
 from loadtest.tally import Sample, Tally
 from tests.unit.loadtest.made_up_run import MACHINE, moments

@@ -1,15 +1,14 @@
 """``python -m loadtest teacher``: what a busy teacher costs the texts that have nothing to do with it."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.bench.processes import NotStarted
-from loadtest.beside_teacher.run import NothingUnsure, measure
-from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
-from loadtest.goal import Goal, is_passed, render_goals, titled
+from loadtest.busy_teacher.run import NothingUnsure, measure
+from loadtest.command import UNUSABLE, add_out, conclude, judged, open_out, verb_parser
+from loadtest.goal import Goal, render_goals, titled
 from loadtest.texts import generate_texts, read_texts
 
 TIMES_SLOWER = 2.0
@@ -36,17 +35,18 @@ def main(arguments: Sequence[str]) -> int:
     except (NotStarted, NothingUnsure, OSError, ValueError) as error:
         print(f"teacher: {error}", file=sys.stderr)
         return UNUSABLE
-    (out / "report.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     unanswered = sum(count for outcome, count in record["beside_teacher"]["outcomes"].items() if outcome != "200")
     goals = [
         Goal("p99 beside a busy teacher / without", record["p99_ratio"], TIMES_SLOWER, False),
         Goal("sure texts not answered rightly beside it", unanswered, 0, False, "texts"),
     ]
     rows = [(name, *_milliseconds(record[name]["latency"])) for name in ("alone", "beside_teacher")]
-    print(titled(f"{options.rate:g} sure texts a second", ("", "p50 ms", "p90 ms", "p99 ms"), rows))
-    print(f"\nthe teacher judged {record['judged_per_s']:.1f} texts a second\n\n{render_goals(goals)}\n")
-    print(json.dumps(record), flush=True)
-    return 0 if is_passed(goals) else MISSED
+    parts = [
+        titled(f"{options.rate:g} sure texts a second", ("", "p50 ms", "p90 ms", "p99 ms"), rows),
+        f"the teacher judged {record['judged_per_s']:.1f} texts a second",
+        render_goals(goals),
+    ]
+    return conclude(judged(record, goals), out, shown="\n\n".join(parts))
 
 
 def _milliseconds(latency: dict[str, float | None]) -> list[str]:

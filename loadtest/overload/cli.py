@@ -1,7 +1,6 @@
 """``python -m loadtest overload``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,10 +12,10 @@ from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import MAX_CONNECTIONS
 from loadtest.bench.load import Target
 from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
-from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
-from loadtest.flood.run import NothingToFlood, Times, judge_flood, run
-from loadtest.goal import Goal, is_passed, render_goals, titled
+from loadtest.command import UNUSABLE, add_out, conclude, judged, open_out, verb_parser
+from loadtest.goal import render_goals, titled
 from loadtest.machine import allow_open_files, describe_machine
+from loadtest.overload.run import NothingToFlood, Times, judge_flood, run
 from loadtest.plot import draw
 from loadtest.texts import generate_texts
 
@@ -49,23 +48,12 @@ def main(arguments: Sequence[str]) -> int:
     except (NothingToFlood, NotStarted, ValueError, OSError) as error:
         print(f"overload: {error}", file=sys.stderr)
         return UNUSABLE
-    return _tell(record, judge_flood(record), out)
-
-
-def _tell(record: dict[str, Any], goals: list[Goal], out: Path) -> int:
-    record["gate"] = [goal.to_record() for goal in goals]
-    record["is_passed"] = is_passed(goals)
-    (out / "report.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    goals = judge_flood(record)
     draw(record, out / "report.png")
     header = ("part", "offered/s", "answered/s", "rightly/s", "p50 ms", "p99 ms", "ended in it")
-    print(
-        titled(
-            f"Saturation: {record['saturation_per_s']:.0f} texts/s", header, [_row(*part) for part in record["parts"].items()]
-        )
-    )
-    print(f"\n{render_goals(goals)}\n\nwritten: {out / 'report.json'}, {out / 'report.png'}\n")
-    print(json.dumps(record, allow_nan=False), flush=True)
-    return 0 if record["is_passed"] else MISSED
+    rows = [_row(*part) for part in record["parts"].items()]
+    parts = [titled(f"Saturation: {record['saturation_per_s']:.0f} texts/s", header, rows), render_goals(goals)]
+    return conclude(judged(record, goals), out, shown="\n\n".join(parts), written=[out / "report.png"])
 
 
 def _row(name: str, part: dict[str, Any]) -> tuple[str, ...]:

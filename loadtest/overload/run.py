@@ -11,9 +11,9 @@ import httpx
 
 from loadtest.bench.driver import drive, pin_to_last_core
 from loadtest.bench.load import Closed, Load, Target
-from loadtest.flood.drive import flood
 from loadtest.goal import Goal
 from loadtest.measures import plain, rates, recovered_after_s, timeline
+from loadtest.overload.drive import flood
 from loadtest.scrape import Moment, describe_server, growth_bytes, scrape, series
 from loadtest.shapes import Steps, stairs
 from loadtest.tally import Tally

@@ -11,10 +11,10 @@ from gevent.event import Event
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
-from loadtest.swarm.plan import Plan, read_plan
-from loadtest.swarm.play import Play
-from loadtest.swarm.played import Played
-from loadtest.swarm.users import GuardUser
+from loadtest.run.plan import Plan, read_plan
+from loadtest.run.play import Play
+from loadtest.run.played import Played
+from loadtest.run.users import GuardUser
 from loadtest.tally import Tally, read_tally
 
 JOIN_TIMEOUT_S = 300.0

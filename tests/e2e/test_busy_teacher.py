@@ -19,7 +19,9 @@ def test_the_sure_texts_are_timed_alone_and_beside_a_teacher_that_judges(tmp_pat
     assert ended.returncode in (0, 1), ended.stderr
     report = json.loads(ended.stdout.splitlines()[-1])
     assert report == json.loads((tmp_path / "report.json").read_text())
-    assert ended.returncode == (0 if report["p99_ratio"] <= 2 else 1), "for nothing else was missed"
+    assert report["is_passed"] is (report["p99_ratio"] <= 2), "for nothing else was missed"
+    assert ended.returncode == (0 if report["is_passed"] else 1)
+    assert [goal["value"] for goal in report["gate"]] == [report["p99_ratio"], 0]
     assert report["texts"]["sure"] + report["texts"]["unsure"] == 2048
     assert report["judged_per_s"] > 0, "the teacher was busy"
     for part in ("alone", "beside_teacher"):

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import logging
 import subprocess
 import sys
@@ -11,22 +10,22 @@ from functools import partial
 from pathlib import Path
 
 from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
-from loadtest.command import MISSED, UNUSABLE, Unusable, read_api_key
-from loadtest.goal import is_passed, render_goals
+from loadtest.command import UNUSABLE, Unusable, conclude, judged, read_api_key
+from loadtest.goal import render_goals
 from loadtest.machine import allow_open_files, describe_machine
 from loadtest.plot import draw
+from loadtest.run.crew import WorkersMissing, play_alone, play_with_workers, work
+from loadtest.run.gate import Limits, judge_run, saturation
+from loadtest.run.page import write_page
+from loadtest.run.plan import Plan
+from loadtest.run.played import Played
+from loadtest.run.report import describe
+from loadtest.run.tables import notes, tables
+from loadtest.run.watch import MIN_SCRAPE_S, Watch
 from loadtest.scenario.compose import compose
 from loadtest.scenario.exchange import FEEDBACK_PATH
 from loadtest.scenario.look import look_at
 from loadtest.shapes import SHAPES
-from loadtest.swarm.crew import WorkersMissing, play_alone, play_with_workers, work
-from loadtest.swarm.gate import Limits, judge_run, saturation
-from loadtest.swarm.page import write_page
-from loadtest.swarm.plan import Plan
-from loadtest.swarm.played import Played
-from loadtest.swarm.report import describe
-from loadtest.swarm.tables import notes, tables
-from loadtest.swarm.watch import MIN_SCRAPE_S, Watch
 from loadtest.texts import generate_texts, read_texts
 
 TEXTS = 4_096
@@ -35,7 +34,7 @@ DEFAULT_RATE = 100.0
 
 
 def run_session(options: argparse.Namespace) -> int:
-    """The exit code. ``options`` are those of :mod:`loadtest.swarm.cli`."""
+    """The exit code. ``options`` are those of :mod:`loadtest.run.cli`."""
     logging.getLogger("locust").setLevel(logging.ERROR)  # it warns of many users at once, which here are connections
     machine = describe_machine()
     allow_open_files(options.connections + (options.users or 0) + 256)
@@ -112,16 +111,12 @@ def _tell(options: argparse.Namespace, record: dict) -> int:
     goals = judge_run(record, limits)
     if options.shape == "ramp":
         record["saturation"] = saturation(record, limits)
-    record["is_passed"] = is_passed(goals)
-    record["gate"] = [goal.to_record() for goal in goals]
-    json_path, picture, page = (options.out / f"report.{ending}" for ending in ("json", "png", "html"))
-    json_path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    record = judged(record, goals)
+    picture, page = options.out / "report.png", options.out / "report.html"
     draw(record, picture)
     write_page(record, goals, picture, page)
-    print("\n\n".join([*map(str, tables(record)), *notes(record), render_goals(goals)]))
-    print(f"\nwritten: {json_path}, {page}, {picture}\n")
-    print(json.dumps(record, allow_nan=False), flush=True)
-    return 0 if record["is_passed"] else MISSED
+    shown = "\n\n".join([*map(str, tables(record)), *notes(record), render_goals(goals)])
+    return conclude(record, options.out, shown=shown, written=[page, picture])
 
 
 @contextlib.contextmanager

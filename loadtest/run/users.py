@@ -5,8 +5,8 @@ from locust import FastHttpUser, task
 from locust.contrib.fasthttp import LocustBadStatusCode, ResponseContextManager
 from locust.exception import StopUser
 
+from loadtest.run.play import Play
 from loadtest.scenario.judge import Judged, Reply, judge
-from loadtest.swarm.play import Play
 
 MAX_IDLE_S = 30.0
 """A connection that was idle for longer is opened anew, since the server may be closing it just then."""
