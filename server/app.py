@@ -127,7 +127,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app = GuardApp(title="Stillguard", version=version, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
     app.state.service, app.state.metrics, app.state.start_error = service, metrics, None
     app.add_middleware(RequestId)
-    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)  # type: ignore[arg-type] # is given its own kind alone
     app.add_exception_handler(Exception, on_unexpected)
     limits = DoorLimits(
         max_body_bytes=settings.max_body_bytes,
@@ -159,7 +159,7 @@ def create_private_app(service: Service, metrics: Metrics) -> FastAPI:
     app = GuardApp(title="Stillguard, private port", version=_version(), redirect_slashes=False, telemetry=_NO_TELEMETRY)
     app.state.metrics = metrics
     app.add_middleware(RequestId)
-    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)  # type: ignore[arg-type] # is given its own kind alone
     app.add_exception_handler(Exception, on_unexpected)
     app.include_router(health_router(service.missing))
     app.include_router(metrics_router(metrics))

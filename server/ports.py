@@ -34,5 +34,5 @@ def _open(opened: ExitStack, settings: Settings, host_name: str, port_name: str)
             if error.errno == errno.EAFNOSUPPORT:
                 continue
             name = host_name if error.errno == errno.EADDRNOTAVAIL else port_name
-            why = os.strerror(error.errno)
+            why = os.strerror(error.errno or 0)
             raise ConfigurationError(f"{knob(name)}: can't listen on {address[0]}, port {port}: {why}") from None

@@ -1,9 +1,12 @@
 """Settings → what a service is made of: its students, and the limits that it keeps."""
 
+import numpy as np
+
 from server.batching.batcher import Batcher
 from server.batching.limits import BatchLimits
 from server.batching.observer import BatchObserver
 from server.check import CheckLimits, check_row
+from server.inference.classifier import Window
 from server.inference.device import CALL_COST_TOKENS
 from server.inference.reading import MAX_GROWTH, ReadingLimits
 from server.settings import Settings
@@ -12,7 +15,7 @@ from server.student import Student, StudentParts
 
 def make_student(settings: Settings, parts: StudentParts, observer: BatchObserver) -> Student:
     """A student whose batcher isn't started."""
-    batcher = Batcher(
+    batcher: Batcher[Window, np.ndarray] = Batcher(
         parts.classifiers,
         rebuild=parts.rebuild,
         cost=lambda window: window.tokens,

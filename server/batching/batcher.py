@@ -105,7 +105,7 @@ class Batcher(Generic[Payload, Row]):
 
     def expect(self, items: int, *, tokens: int, deadline: float) -> None:
         """Before anything is done for payloads whose cost isn't known yet: raises what :meth:`submit` would if each cost 1, so
-        that who is shed costs little.
+        that shedding is cheap.
 
         Args:
             tokens: about what they will cost in all; for what is ahead of them.
@@ -137,6 +137,7 @@ class Batcher(Generic[Payload, Row]):
             raise DeadlineExceeded("the deadline had passed before the text was queued")
         if not payloads:
             return []
+        assert self._loop is not None, "it admits, so it has started"
         costed = [(payload, self._cost(payload)) for payload in payloads]
         request: Request[Payload, Row] = Request(costed, queued_at=now, deadline=deadline, future=self._loop.create_future())
         self._queue.put_all(request)

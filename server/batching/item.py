@@ -58,7 +58,7 @@ class Request(Generic[Payload, Row]):
             return False
         self.is_live = False
         if not self.future.done():
-            self.future.set_result(self.answers)
+            self.future.set_result([answer for answer in self.answers if answer is not None])
         return True
 
     def end(self, error: Exception | None) -> int:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from server.batching.item import Answer, Item
 
 logger = logging.getLogger(__name__)
 
-Classify = Callable[[Sequence[Any]], Sequence[Any]]
+Classify = Callable[[Sequence[Any]], Collection[Any]]
 
 
 @dataclass(slots=True)

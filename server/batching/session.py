@@ -3,10 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
 
-from server.batching.item import Item, Payload, Row
+from server.batching.item import Item, Row
 from server.batching.queue import BoundedQueue
 from server.batching.serving import BatchReport, serve
 from server.core.errors import StillguardError
@@ -16,10 +16,14 @@ MAX_BACKOFF_S = 30.0
 logger = logging.getLogger(__name__)
 
 
-class Model(Protocol[Payload, Row]):
+Payload_contra = TypeVar("Payload_contra", contravariant=True)
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+class Model(Protocol[Payload_contra, Row_co]):
     """What a session runs. Called by one thread at a time."""
 
-    def classify(self, payloads: Sequence[Payload]) -> Sequence[Row]:
+    def classify(self, payloads: Sequence[Payload_contra], /) -> Collection[Row_co]:
         """Row i is payload i's."""
         ...
 
@@ -181,12 +185,15 @@ class Session:
         self._post(self._events.batch_reported, self, report)
         return True
 
-    def _classify(self, payloads: Sequence) -> Sequence:
+    def _classify(self, payloads: Sequence) -> Collection:
+        assert self._call is not None
+        assert self._model is not None
         self._call.since = time.monotonic()
         return self._model.classify(payloads)
 
     def _fault(self) -> type[BaseException] | None:
-        """What a model that raised on everything raises on what it surely can do; None if it was the texts' fault."""
+        """The error of ``warm_up`` after a batch that failed throughout; None where it succeeds: the texts were at fault."""
+        assert self._model is not None
         try:
             self._model.warm_up()
         except BaseException as error:

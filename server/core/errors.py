@@ -17,9 +17,14 @@
 Messages never hold user text. How each maps to an HTTP status is one table: ``server/doors/errors.py``.
 """
 
+from typing import ClassVar
+
+from server.core.types import ErrorCode
+
 
 class StillguardError(Exception):
-    """The root: catching it catches what Stillguard raises on purpose and nothing else."""
+    """The root: catching it catches what Stillguard raises on purpose and nothing else. The doors add four of their own to
+    the tree of :class:`RequestError`, and the export one to the root."""
 
 
 class ConfigurationError(StillguardError):
@@ -41,7 +46,7 @@ class ReloadInProgress(StillguardError):
 class RequestError(StillguardError):
     """One request fails. ``code`` is stable and machine-readable; ``param`` names the offending field."""
 
-    code = "request_error"
+    code: ClassVar[ErrorCode] = "request_error"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -49,13 +54,13 @@ class RequestError(StillguardError):
 
 
 class InvalidRequest(RequestError):
-    code = "invalid_request"
+    code: ClassVar[ErrorCode] = "invalid_request"
 
 
 class TextTooLarge(InvalidRequest):
     """``text_index``: which text it is, where ``param`` is left to the door, which knows the client's name for it."""
 
-    code = "too_large"
+    code: ClassVar[ErrorCode] = "too_large"
 
     def __init__(self, message: str, *, param: str | None = None, text_index: int | None = None) -> None:
         super().__init__(message, param=param)
@@ -63,13 +68,13 @@ class TextTooLarge(InvalidRequest):
 
 
 class UnknownPolicy(InvalidRequest):
-    code = "unknown_policy"
+    code: ClassVar[ErrorCode] = "unknown_policy"
 
 
 class QueueFull(RequestError):
     """Raised at admission, before any work. ``retry_after_s`` is a whole number of seconds, at least 1."""
 
-    code = "queue_full"
+    code: ClassVar[ErrorCode] = "queue_full"
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -77,12 +82,12 @@ class QueueFull(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    code = "deadline_exceeded"
+    code: ClassVar[ErrorCode] = "deadline_exceeded"
 
 
 class ShuttingDown(RequestError):
-    code = "shutting_down"
+    code: ClassVar[ErrorCode] = "shutting_down"
 
 
 class ClassifierFailed(RequestError):
-    code = "classifier_failed"
+    code: ClassVar[ErrorCode] = "classifier_failed"

@@ -11,7 +11,7 @@ only be the last of its file.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -129,7 +129,7 @@ def read_line(line: bytes) -> Record:
         fields = json.loads(line)
         if fields["schema"] != SCHEMA:
             raise UnknownSchema
-        return {"verdict": _read_verdict, "feedback": _read_feedback}[fields["kind"]](fields)
+        return _READERS[fields["kind"]](fields)
     except UnknownSchema:
         raise
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -243,3 +243,6 @@ def _teacher(fields: dict[str, Any]) -> TeacherOpinion:
         basis=None if fields["basis"] is None else read_one_of(Basis, fields["basis"]),
         identity=read_a(str, fields["identity"]),
     )
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Record]] = {"verdict": _read_verdict, "feedback": _read_feedback}

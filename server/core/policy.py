@@ -32,7 +32,7 @@ the teacher's pooled (:mod:`server.core.pooling`), with ``teacher_weight`` the t
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -144,7 +144,7 @@ class PolicySet(Mapping[str, Policy]):
     def __contains__(self, policy_id: object) -> bool:
         return policy_id in self._by_id
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._by_id)
 
     def __len__(self) -> int:

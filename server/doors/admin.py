@@ -140,7 +140,9 @@ def _path(folder: str | None) -> Path | None:
 
 
 def _now(artifact: ArtifactId | None) -> ArtifactNow | None:
-    return artifact and ArtifactNow(version=artifact.version, hash=artifact.hash, precision=artifact.precision)
+    if artifact is None:
+        return None
+    return ArtifactNow(version=artifact.version, hash=artifact.hash, precision=artifact.precision)
 
 
 def _read(body: bytes) -> ReloadRequest:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -67,9 +67,9 @@ class Asked:
 class Dialect(Protocol):
     """One wire format: ``form`` is its request, and ``hints`` say what to tell of a field whose value is not allowed."""
 
-    route: Route
-    form: type[msgspec.Struct]
-    hints: Mapping[str, str]
+    route: ClassVar[Route]
+    form: ClassVar[type[msgspec.Struct]]
+    hints: ClassVar[Mapping[str, str]]
 
     def read(self, body: Any, headers: RequestHeaders) -> Asked:
         """``body`` is a ``form``. Raises InvalidRequest, naming the field and quoting nothing."""
@@ -112,7 +112,7 @@ class Door:
         request_id = request_id_for(headers.get(REQUEST_ID_HEADER))
         outcome: Outcome = "failed"
         key = None
-        status, more_headers = 200, ()
+        status, more_headers = 200, list[tuple[bytes, bytes]]()
         try:
             if self._keys is not None:
                 key = self._keys.admit(headers)

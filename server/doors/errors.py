@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from fastapi import Request, Response
@@ -28,7 +28,7 @@ from server.core.errors import (
     TextTooLarge,
     UnknownPolicy,
 )
-from server.core.types import Outcome
+from server.core.types import ErrorCode, Outcome
 
 ErrorType = Literal[
     "invalid_request_error", "authentication_error", "rate_limit_error", "overloaded_error", "timeout_error", "server_error"
@@ -40,25 +40,25 @@ UNEXPECTED_MESSAGE = "unexpected error; the server's log has more under this id"
 class MalformedBody(InvalidRequest):
     """The body isn't JSON in UTF-8."""
 
-    code = "malformed_body"
+    code: ClassVar[ErrorCode] = "malformed_body"
 
 
 class UnsupportedMediaType(InvalidRequest):
     """The body says that it is something else than JSON."""
 
-    code = "unsupported_media_type"
+    code: ClassVar[ErrorCode] = "unsupported_media_type"
 
 
 class Unauthorized(RequestError):
     """No API key, or none that is known."""
 
-    code = "unauthorized"
+    code: ClassVar[ErrorCode] = "unauthorized"
 
 
 class RateLimited(RequestError):
     """This key's requests come faster than it may send them. ``retry_after_s`` is a whole number of seconds, at least 1."""
 
-    code = "rate_limited"
+    code: ClassVar[ErrorCode] = "rate_limited"
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)

@@ -27,14 +27,17 @@ class DeferredReply(msgspec.Struct):
 def escalations_router(find: Callable[[str], Deferred | None], *, keys: KeyRing | None) -> APIRouter:
     """``find`` knows what is pending and what is kept; ``keys`` None lets everybody ask."""
     router = APIRouter()
-    answered = {"description": "It is pending, or has ended.", "content": _json(reference(DeferredReply))}
-    unknown = {"description": "`not_found`: no escalation has that id, or no longer.", "content": _json(reference(ErrorReply))}
+    answered: dict[str, Any] = {"description": "It is pending, or has ended.", "content": _json(reference(DeferredReply))}
+    unknown: dict[str, Any] = {
+        "description": "`not_found`: no escalation has that id, or no longer.",
+        "content": _json(reference(ErrorReply)),
+    }
     wanted = {"name": "escalation_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
     @router.get(
         "/v1/escalations/{escalation_id}",
         summary="What became of a pending escalation",
-        responses={200: answered, 404: unknown} | openapi_responses(reference(ErrorReply), (Unauthorized, RateLimited)),
+        responses=openapi_responses(reference(ErrorReply), (Unauthorized, RateLimited)) | {200: answered, 404: unknown},
         openapi_extra={"parameters": [wanted]} | ({} if keys is None else {"security": [{"key": []}]}),
     )
     async def escalation(request: Request) -> Response:
@@ -48,7 +51,7 @@ def escalations_router(find: Callable[[str], Deferred | None], *, keys: KeyRing 
             refusal = status_envelope(HTTPStatus.NOT_FOUND, request.state.request_id)
             return Response(msgspec.json.encode(refusal), 404, media_type="application/json")
         result = deferred.result
-        outcome = "pending" if result is None else result.escalation.outcome
+        outcome: EscalationOutcome = "pending" if result is None or result.escalation is None else result.escalation.outcome
         reply = DeferredReply(deferred.id, outcome, None if result is None else write_result(result))
         return Response(msgspec.json.encode(reply), media_type="application/json")
 

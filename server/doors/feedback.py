@@ -51,7 +51,7 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True):
     id: Annotated[str, Meta(min_length=1, description="Of the reply that held the verdict: its `id`, or `X-Request-Id`.")]
     index: Annotated[int, Meta(ge=0, description="Which text of that request.")] = 0
     verdict: Annotated[Correction | None, Meta(description="What it should have been.")] = None
-    labels: Labels | None = None
+    labels: Labels | None = None  # type: ignore[valid-type] # made of the taxonomy, above
     note: Annotated[str, Meta(max_length=NOTE_MAX_CHARS)] | None = None
     text: Annotated[str, Meta(min_length=1)] | None = None
 
@@ -174,8 +174,8 @@ _ERRORS = (
     *(InvalidRequest, MalformedBody, Unauthorized, TextTooLarge, UnsupportedMediaType),
     *(RateLimited, QueueFull, DeadlineExceeded),
 )
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = openapi_responses(reference(ErrorReply), _ERRORS) | {
     202: {"description": "The correction is on its way to the log.", "content": _json(FeedbackReply)},
     404: {"description": "`not_found`: no verdict of this id and index is remembered here.", "content": _json(ErrorReply)},
     409: {"description": "`feedback_off`: this server keeps no feedback log.", "content": _json(ErrorReply)},
-} | openapi_responses(reference(ErrorReply), _ERRORS)
+}

@@ -84,6 +84,7 @@ class GuardApp(FastAPI):
             known["schemas"] = known.get("schemas", {}) | components
             if any(documented.needs_key for documented in self._documented.values()):
                 known["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        assert self.openapi_schema is not None, "FastAPI keeps what it made"
         return self.openapi_schema
 
 

@@ -97,8 +97,8 @@ def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
 
 
 class NativeDialect:
-    route: Route = "native"
-    form = CheckRequest
+    route: ClassVar[Route] = "native"
+    form: ClassVar[type[Struct]] = CheckRequest
     hints: ClassVar[Mapping[str, str]] = {"role": "must be user or assistant"}
 
     def __init__(self, limits: DoorLimits) -> None:

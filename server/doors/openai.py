@@ -52,7 +52,7 @@ SOURCES: dict[str, tuple[Category, ...]] = {
 _INPUT_TYPES: dict[str, tuple[str, ...]] = {name: ("text",) if sources else () for name, sources in SOURCES.items()}
 _NONE_VIOLATED = dict.fromkeys(SOURCES, False)
 
-_ERROR_NAMES = {
+_ERROR_NAMES: dict[str, tuple[str, str]] = {
     Unauthorized.code: ("invalid_request_error", "invalid_api_key"),
     RateLimited.code: ("requests", "rate_limit_exceeded"),
 }
@@ -117,8 +117,8 @@ class ModerationReply(Struct):
 
 
 class OpenAIDialect:
-    route: Route = "openai"
-    form = ModerationRequest
+    route: ClassVar[Route] = "openai"
+    form: ClassVar[type[Struct]] = ModerationRequest
     hints: ClassVar[Mapping[str, str]] = {"type": "only parts of type text can be checked; images are not"}
 
     def __init__(self, limits: DoorLimits) -> None:
@@ -130,8 +130,9 @@ class OpenAIDialect:
             given, text_param = [given], "input".format
         else:
             check_count(given, self._limits, param="input")
-            if all(isinstance(item, InputPart) for item in given):
-                given, text_param = [_join(given)], "input".format
+            parts = [item for item in given if isinstance(item, InputPart)]
+            if len(parts) == len(given):
+                given, text_param = [_join(parts)], "input".format
         texts = [Text(_string(item, index)) for index, item in enumerate(given)]
         check_texts(texts, self._limits, list_param="input", text_param=text_param)
         policy_id = headers.get(_POLICY_HEADER)

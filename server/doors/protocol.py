@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
@@ -77,8 +77,9 @@ class GuardProtocol(HttpToolsProtocol):
         self._refusal: HTTPStatus | None = None
         """With which words it then ends."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(OneWrite(transport))
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        self._one_write = OneWrite(transport)
+        super().connection_made(self._one_write)  # type: ignore[arg-type] # all of a transport that uvicorn uses
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,7 +103,7 @@ class GuardProtocol(HttpToolsProtocol):
         if self._in_head:
             self._hold_head()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn says None, asyncio lets it be a bool
         """Keeps the connection open for what is owed."""
         if not self._is_ending:
             self._end_when_answered(None)
@@ -133,7 +134,7 @@ class GuardProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.transport.flush()
+        self._one_write.flush()
         super().on_response_complete()
         self._owed -= 1
         if self._is_ending:
@@ -209,7 +210,7 @@ class GuardProtocol(HttpToolsProtocol):
                 b"%b: %b\r\nconnection: close\r\n\r\n" % (REQUEST_ID_HEADER, request_id.encode("ascii")),
             ]
             self.transport.write(b"".join(head) + content)
-            self._on_refusal(refusal)
+            self._on_refusal(cast(TurnedAwayStatus, refusal.value))
         self.transport.close()
 
     def _stop_read_timer(self) -> None:

@@ -193,8 +193,9 @@ class FeedbackLog:
             decided_by=result.decided_by,
             categories=result.categories,
             student_scores=opinion.scores,
-            teacher=asked
-            and TeacherOpinion(outcome=asked.outcome, scores=asked.scores, basis=asked.basis, identity=self._teacher),
+            teacher=None
+            if asked is None
+            else TeacherOpinion(outcome=asked.outcome, scores=asked.scores, basis=asked.basis, identity=self._teacher),
         )
         if not self._intake.offer(Draft(record, text.text)):
             self._observer.record_dropped("queue_full")

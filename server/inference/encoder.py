@@ -80,7 +80,8 @@ class WindowEncoder:
             ids = encoding.ids
             if len(blocks) == 1 and self._is_simple(ids):
                 return [self._whole(ids, text)]
-            breaks = _part_breaks(block, encoding, self._unknown_id) if self._unknown_id in ids else []
+            unknown = self._unknown_id
+            breaks = [] if unknown is None or unknown not in ids else _part_breaks(block, encoding, unknown)
             self._keep(block, encoding, breaks, begin, tokens)
             if checkpoint is not None:
                 checkpoint(fewest_windows(len(tokens.ids), room=self._room, overlap=self._overlap))
@@ -154,7 +155,7 @@ def _blocks(text: str) -> list[tuple[int, int]]:
 
 def _part_breaks(block: str, encoding: Encoding, unknown_id: int) -> list[int]:
     """Where to break the unknown words: runs of ASCII letters and digits, and each other character on its own."""
-    breaks = []
+    breaks: list[int] = []
     for token, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
         if token == unknown_id:
             breaks.extend(begin + part.start() for part in _PARTS.finditer(block[begin:end]) if part.start())

@@ -13,7 +13,7 @@ from server.inference.device import PROVIDERS, visible_gpus
 
 OUTPUT = "logits"
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
-_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_DTYPES: dict[str, type[np.integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The series about the way from the student to the teacher; part of :class:`server.observability.metrics.Metrics`."""
 
-from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -67,7 +67,7 @@ class CascadeMetrics:
     def follow_endpoints(self, states: Callable[[], Sequence[BreakerState]]) -> None:
         """Let ``stillguard_teacher_endpoints`` follow the breakers, read at each scrape; called once, before traffic."""
         for state, gauge in self._endpoints.items():
-            gauge.set_function(lambda state=state: Tally(states())[state])
+            gauge.set_function(partial(_count, states, state))
 
     def escalation_done(self, outcome: EscalationOutcome) -> None:
         self._escalations[outcome].inc()
@@ -91,3 +91,7 @@ class CascadeMetrics:
 
     def hedged(self) -> None:
         self._hedges.inc()
+
+
+def _count(states: Callable[[], Sequence[BreakerState]], state: BreakerState) -> int:
+    return states().count(state)

@@ -1,6 +1,7 @@
 """The series about drift; part of :class:`server.observability.metrics.Metrics`. All are read off the window at each scrape."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -75,8 +76,8 @@ class DriftMetrics:
             return read
 
         for category in CATEGORIES:
-            self._psi[category].set_function(lambda category=category: window.psi(category))
-            self._flagged[category].set_function(lambda category=category: window.flagged_share(category))
+            self._psi[category].set_function(partial(window.psi, category))
+            self._flagged[category].set_function(partial(window.flagged_share, category))
         self._escalated.set_function(window.escalated_share)
         self._canonicalised.set_function(window.canonicalised_share)
         self._texts.set_function(lambda: window.texts)

@@ -89,7 +89,7 @@ def _from_logprobs(listed: list[tuple[str, float]]) -> float:
     """
     if any(math.isnan(logprob) for _, logprob in listed):
         return math.nan
-    variants = {_YES: [], _NO: []}
+    variants: dict[str, list[float]] = {_YES: [], _NO: []}
     for token, logprob in listed:
         answer = token.strip(_SPACE_MARKS).lower()
         if answer in variants:

@@ -152,7 +152,7 @@ class HttpTeacher:
         (answer,) = read_answers(reply, count=1)
         return answer
 
-    async def _post(self, path: str, fields: Mapping[str, Any]) -> Any:
+    async def _post(self, path: str, fields: dict[str, Any]) -> Any:
         """The reply's JSON, if it is an answer to this very question."""
         tag = _TAG + secrets.token_hex(8)
         try:

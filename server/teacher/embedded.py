@@ -188,6 +188,8 @@ class EmbeddedTeacher:
     async def _introduce(self, child: asyncio.subprocess.Process) -> tuple[str | None, str]:
         """(address, API key); an empty address if the child ended instead, None if it took too long."""
         api_key = secrets.token_urlsafe(24)
+        assert child.stdin is not None
+        assert child.stdout is not None
         child.stdin.write(f"{api_key}\n".encode())
         try:
             async with asyncio.timeout(self._start_timeout_s):

@@ -188,6 +188,7 @@ def _most_telling(failure: TeacherUnavailable | None, failed: Iterable[asyncio.T
     """The last that is an endpoint's fault; the text's only where none is."""
     for task in failed:
         error = task.exception()
+        assert error is not None, "it failed"
         if not isinstance(error, TeacherUnavailable):
             raise error
         if failure is None or error.is_teachers_fault:

@@ -15,6 +15,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 STEP_TOKENS = 128
 """Prompt tokens per step, about 0.3 s. llama.cpp looks once a second whether the asker is gone, and drops its question
@@ -67,7 +68,7 @@ def _take_the_back_seat(max_memory_bytes: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ, encoding="ascii")
 
 
-def _serve(arguments: argparse.Namespace, api_key: str):
+def _serve(arguments: argparse.Namespace, api_key: str) -> Any:
     """The running server; returns when the model is loaded."""
     import xllamacpp  # noqa: PLC0415 (--help works without the optional package)
 
@@ -92,7 +93,7 @@ def _serve(arguments: argparse.Namespace, api_key: str):
     return xllamacpp.Server(params)
 
 
-def _adapter(xllamacpp, path: str):
+def _adapter(xllamacpp: Any, path: str) -> Any:
     adapter = xllamacpp.CommonAdapterLoraInfo()
     adapter.path, adapter.scale = path, 1.0
     return adapter
