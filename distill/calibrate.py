@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from server.core.calibration import Calibration, Platt
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 MIN_LABELS = 20
@@ -27,13 +28,13 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         labels: (N, C) with 1, 0 or NaN.
 
     Raises:
-        ValueError: not even all categories together have both labels, or the logits rank against the labels.
+        ConfigurationError: not even all categories together have both labels, or the logits rank against the labels.
     """
     if not ((labels == 1).any() and (labels == 0).any()):
-        raise ValueError("calibration needs both labels: this split has only one kind")
+        raise ConfigurationError("calibration needs both labels: this split has only one kind")
     pooled = _fit(logits.ravel(), labels.ravel())
     if pooled is None:
-        raise ValueError("these logits rank against the labels: the model has not learnt, so it can't be calibrated")
+        raise ConfigurationError("these logits rank against the labels: the model has not learnt, so it can't be calibrated")
     fitted = {
         name: _fit(logits[:, c], labels[:, c], min_labels=MIN_LABELS) or pooled for c, name in enumerate(CATEGORIES)
     }  # fmt: skip

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         report = arguments.run(arguments)
-    except (StillguardError, FileNotFoundError, ValueError) as error:
+    except (StillguardError, OSError) as error:
         print(f"distill {arguments.verb}: {error}", file=sys.stderr)
         return 2
     print(json.dumps(report))

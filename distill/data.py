@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from server.core.canonical import canonicalise
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES, ROLES
 
 _ASSISTANT_SIDE = {"pyrit_scorer_evals"}
@@ -62,18 +63,21 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
         assume_chat_benign: read unknown labels of ordinary chat as 0. For training; never for a figure.
 
     Raises:
-        ValueError: there is no such file, it lacks a column, the split is empty, or a row holds something else than a text, a
-            known role, and labels in [0, 1] or null.
+        ConfigurationError: there is no such file, it is no Parquet file or lacks a column, the split is empty, or a row
+            holds something else than a text, a known role, and labels in [0, 1] or null.
     """
     if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    frame = pd.read_parquet(path)
+        raise ConfigurationError(f"{path}: no such file")
+    try:
+        frame = pd.read_parquet(path)
+    except ValueError as error:  # as pyarrow's own are
+        raise ConfigurationError(f"{path} is no Parquet file: {error}") from None
     missing = {"text", "dataset", "split", *CATEGORIES} - set(frame.columns)
     if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        raise ConfigurationError(f"{path} lacks the columns {', '.join(sorted(missing))}")
     frame = frame[frame["split"] == split]
     if frame.empty:
-        raise ValueError(f"{path} has no rows of split {split!r}")
+        raise ConfigurationError(f"{path} has no rows of split {split!r}")
     _check(path, "text", frame, [isinstance(text, str) for text in frame["text"]], "a text")
     if "role" in frame:
         _check(path, "role", frame, frame["role"].isin(ROLES), f"one of {', '.join(ROLES)}")
@@ -103,7 +107,7 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
 def _check(path: Path, column: str, frame: pd.DataFrame, is_right: Sequence[bool], what: str) -> None:
     wrong = np.flatnonzero(~np.asarray(is_right, dtype=bool))
     if len(wrong):
-        raise ValueError(f"{path}: {column} in row {frame.index[wrong[0]]} is not {what} ({len(wrong)} such rows)")
+        raise ConfigurationError(f"{path}: {column} in row {frame.index[wrong[0]]} is not {what} ({len(wrong)} such rows)")
 
 
 def random_indices(count: int, size: int | None, seed: int = 0) -> np.ndarray:

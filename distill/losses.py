@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from distill.settings_flags import knob
+from server.core.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         if min(self.label, self.soft, self.feature) < 0 or self.temperature <= 0:
-            raise ValueError(f"loss weights must be >= 0 and the temperature > 0, not {self}")
+            raise ConfigurationError(f"loss weights must be >= 0 and the temperature > 0, not {self}")
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

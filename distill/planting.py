@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from distill.data import LabelledTexts, balanced_indices
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 DATASET = "planted"
@@ -32,14 +33,16 @@ def plant(
         harmless_share: of the texts made, those without harm.
 
     Raises:
-        ValueError: ``rows`` have no short harmful text, or no short harmless one.
+        ConfigurationError: ``rows`` have no short harmful text, or no short harmless one.
     """
     rng = np.random.default_rng(seed)
     lengths = np.array([len(text) for text in rows.texts])
     is_harmful = (np.nan_to_num(rows.labels) == 1).any(axis=1) & _between(lengths, _HARM_CHARS)
     is_harmless = (rows.labels == 0).all(axis=1) & _between(lengths, _HOST_CHARS)
     if not is_harmful.any() or not is_harmless.any():
-        raise ValueError("planting needs short harmful texts, and short texts that are known to be harmless in every category")
+        raise ConfigurationError(
+            "planting needs short harmful texts, and short texts that are known to be harmless in every category"
+        )
     harmful, company = rows.take(np.flatnonzero(is_harmful)), [rows.texts[i] for i in np.flatnonzero(is_harmless)]
     drawn = _draw(harmful, round(size * (1 - harmless_share)), rng)
     planted = [_among(harmful.texts[i], _target(rng, max_chars), company, rng) for i in drawn]

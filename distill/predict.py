@@ -10,6 +10,7 @@ from tqdm import tqdm
 from distill.calibrate import apply_calibration, calibrated_logits
 from distill.student import check_student, load_student
 from server.core.calibration import Calibration, calibration_from_json
+from server.core.errors import ConfigurationError
 
 
 def checkpoint_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
@@ -32,7 +33,7 @@ def checkpoint_calibrated_logits(checkpoint: Path, texts: list[str]) -> np.ndarr
     """Calibrated log-odds float64 (N, C) of the student in a run folder.
 
     Raises:
-        ValueError: there is no trained student, or it isn't calibrated.
+        ConfigurationError: there is no trained student, or it isn't calibrated.
     """
     calibration = _calibration(checkpoint)
     return calibrated_logits(checkpoint_logits(checkpoint, texts), calibration)
@@ -42,7 +43,7 @@ def _calibration(checkpoint: Path) -> Calibration:
     check_student(checkpoint)
     path = checkpoint / "calibration.json"
     if not path.exists():
-        raise ValueError(f"{checkpoint} is not calibrated yet: run calibrate first")
+        raise ConfigurationError(f"{checkpoint} is not calibrated yet: run calibrate first")
     return calibration_from_json(json.loads(path.read_text()))
 
 

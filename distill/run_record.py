@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.data import LabelledTexts
 from distill.signals import text_digest
+from server.core.errors import ConfigurationError
 
 
 def hold_to(path: Path, record: dict[str, Any], *, has_begun: bool) -> None:
@@ -20,18 +21,20 @@ def hold_to(path: Path, record: dict[str, Any], *, has_begun: bool) -> None:
         has_begun: the folder holds something to go on from, or a finished run.
 
     Raises:
-        ValueError: the run there was made with something else, or isn't known to have been made with this.
+        ConfigurationError: the run there was made with something else, or isn't known to have been made with this.
     """
     if not has_begun:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=2) + "\n")
         return
     if not path.exists():
-        raise ValueError(f"{path.parent} holds a run without {path.name}, which says what it was made with: use another --out")
+        raise ConfigurationError(
+            f"{path.parent} holds a run without {path.name}, which says what it was made with: use another --out"
+        )
     found = json.loads(path.read_text())
     changed = [name for name in record if name not in found or found[name] != record[name]]
     if changed:
-        raise ValueError(f"{path.parent} holds a run that was made with other {', '.join(changed)}: use another --out")
+        raise ConfigurationError(f"{path.parent} holds a run that was made with other {', '.join(changed)}: use another --out")
 
 
 def rows_digest(rows: LabelledTexts, said: np.ndarray | None = None) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 _DIGEST_BYTES = 32
@@ -42,8 +43,8 @@ class SignalStore:
             yet is told.
 
     Raises:
-        ValueError: the folder was made with another category list, hidden size or length of text, is damaged, must exist and
-            doesn't, or is to be written while another process writes to it.
+        ConfigurationError: the folder was made with another category list, hidden size or length of text, is damaged, must
+            exist and doesn't, or is to be written while another process writes to it.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class SignalStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process is writing to {self.folder}: wait for it, or stop it") from None
+            raise ConfigurationError(f"another process is writing to {self.folder}: wait for it, or stop it") from None
 
     def _complete(self) -> int:
         """How many records count. The digests are written last, so a kill can leave no other file with fewer; and it takes
@@ -142,7 +143,7 @@ class SignalStore:
             return 0
         digests = found["digests.bin"] or 0
         if lost := [name for name, count in found.items() if count is None or count < digests]:
-            raise ValueError(f"{self.folder} is damaged: {', '.join(lost)} lost records; restore it, or delete it all")
+            raise ConfigurationError(f"{self.folder} is damaged: {', '.join(lost)} lost records; restore it, or delete it all")
         return digests
 
     def _whole_records(self, name: str) -> int | None:
@@ -158,19 +159,19 @@ class SignalStore:
         path = self.folder / "meta.json"
         if not path.exists():
             if hidden_size is None:
-                raise ValueError(f"no signals of teacher {teacher} under {self.folder.parent}: run label first")
+                raise ConfigurationError(f"no signals of teacher {teacher} under {self.folder.parent}: run label first")
             self.folder.mkdir(parents=True, exist_ok=True)
             meta = {"teacher": teacher, "prompt_hash": prompt_hash, "categories": CATEGORIES, "hidden_size": hidden_size}
             _write_whole(path, meta)
         try:
             found = json.loads(path.read_text())
         except ValueError:
-            raise ValueError(f"{path} is damaged: restore it, or delete its whole folder") from None
+            raise ConfigurationError(f"{path} is damaged: restore it, or delete its whole folder") from None
         if tuple(found["categories"]) != CATEGORIES or hidden_size not in (None, found["hidden_size"]):
-            raise ValueError(f"{self.folder} was made for {found['categories']} and hidden size {found['hidden_size']}")
+            raise ConfigurationError(f"{self.folder} was made for {found['categories']} and hidden size {found['hidden_size']}")
         if max_text_tokens is not None:
             if (cut_at := found.setdefault("max_text_tokens", max_text_tokens)) != max_text_tokens:
-                raise ValueError(
+                raise ConfigurationError(
                     f"{self.folder} was made with --max-text-tokens {cut_at}, which {max_text_tokens} doesn't go with"
                 )
             _write_whole(path, found)

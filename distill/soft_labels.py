@@ -39,8 +39,7 @@ def pool_with_student(logits: np.ndarray, rows: LabelledTexts, checkpoint: Path,
         weight: the teacher's, in (0, 1]: ``teacher_weight`` of the policy, where it was chosen for the verdicts.
 
     Raises:
-        FileNotFoundError: there is no trained student.
-        ValueError: it isn't calibrated.
+        ConfigurationError: there is no trained student, or it isn't calibrated.
     """
     from distill.predict import checkpoint_calibrated_logits
 

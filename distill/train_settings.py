@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from distill.settings_flags import knob
 from distill.student import PACKAGED_STUDENT
+from server.core.errors import ConfigurationError
 
 MIN_WINDOW_TOKENS, MAX_WINDOW_TOKENS = 35, 512
 """The least holds two special tokens and one token beyond the 32 by which windows overlap; ``export`` takes up to the most."""
@@ -16,7 +17,7 @@ class TrainSettings:
     fine-tuning of zero-shot models", 2022).
 
     Raises:
-        ValueError: windows of ``max_tokens`` couldn't overlap, or no artefact may have them.
+        ConfigurationError: windows of ``max_tokens`` couldn't overlap, or no artefact may have them.
     """
 
     base: str = knob(help=f"{PACKAGED_STUDENT} (installed as a package), or a BERT's folder or hub id")
@@ -38,4 +39,4 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if not MIN_WINDOW_TOKENS <= self.max_tokens <= MAX_WINDOW_TOKENS:
-            raise ValueError(f"--max-tokens must be {MIN_WINDOW_TOKENS} to {MAX_WINDOW_TOKENS}, not {self.max_tokens}")
+            raise ConfigurationError(f"--max-tokens must be {MIN_WINDOW_TOKENS} to {MAX_WINDOW_TOKENS}, not {self.max_tokens}")

@@ -16,6 +16,7 @@ from distill.data import LabelledTexts, balanced_indices, load_split, random_ind
 from distill.policy_file import write_numbers
 from distill.settings_flags import from_flags
 from server.core.calibration import calibration_to_json
+from server.core.errors import ConfigurationError
 from server.core.policy import Policy, load_policies
 
 
@@ -216,7 +217,7 @@ def _teacher_scores(arguments: Namespace, rows: LabelledTexts) -> np.ndarray:
 
     calibration = load_calibration(arguments.teacher)
     if calibration is None:
-        raise ValueError("the teacher is not calibrated yet: run calibrate-teacher first")
+        raise ConfigurationError("the teacher is not calibrated yet: run calibrate-teacher first")
     return calibration_room.apply_calibration(np.nan_to_num(_teacher_margins(arguments, rows)), calibration)
 
 
@@ -225,7 +226,7 @@ def _store_of_start(settings, arguments: Namespace):
     from distill.teacher.saved import signal_store
 
     if not settings.start_from:
-        raise ValueError("--pool-with is beside the teacher that a run starts from: it needs --start-from")
+        raise ConfigurationError("--pool-with is beside the teacher that a run starts from: it needs --start-from")
     return signal_store(arguments.signals, settings.start_from, _policy(arguments))
 
 

@@ -97,5 +97,5 @@ def _calibration(precision: Precision, logits: np.ndarray, reference: ReferenceS
         return IDENTITY
     try:
         return fit_calibration(logits, reference.calibration_labels)
-    except ValueError as error:
+    except ConfigurationError as error:
         raise ConfigurationError(f"{precision} logits can't be calibrated: {error}") from None

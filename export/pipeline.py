@@ -75,7 +75,7 @@ def export_checkpoint(
     provenance = _read_json(checkpoint / "provenance.json")
     try:
         model, tokenizer = load_student(checkpoint)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigurationError(str(error)) from None
     reference = shipped_sentences()
     if data:

@@ -65,7 +65,7 @@ def load_reference(path: Path, *, limit: int | None = None, seed: int = 0) -> Re
     """
     try:
         measured, fitted = load_split(path, "dev"), load_split(path, "dev", assume_chat_benign=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ConfigurationError) as error:
         raise ConfigurationError(f"reference set {path}: {error}") from None
     rows = random_indices(len(measured), limit, seed)
     drawn = measured.take(rows)

@@ -29,7 +29,7 @@ def score_artifact(
     manifest = load_manifest(artifact)
     try:
         measured, fitted = load_split(data, split), load_split(data, split, assume_chat_benign=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ConfigurationError) as error:
         raise ConfigurationError(f"labelled texts {data}: {error}") from None
     rows = np.arange(len(fitted)) if size is None else balanced_indices(fitted, size, seed)
     drawn = measured.take(rows)

@@ -43,7 +43,7 @@ def measure_views(
     reader = _Reader(manifest, artifact / TOKENIZER, open_session(artifact / MODEL, threads=threads), policy)
     try:
         labels, sent = load_split(data, "dev", assume_chat_benign=True).labels, texts_as_sent(data, "dev")
-    except (OSError, ValueError) as error:
+    except (OSError, ConfigurationError) as error:
         raise ConfigurationError(f"labelled texts {data}: {error}") from None
     drawn = random_indices(len(sent), limit, seed)
     texts, labels = sent[drawn].tolist(), labels[drawn]

@@ -13,8 +13,8 @@ MISSED, UNUSABLE = 1, 2
 """Exit codes: a limit was missed or couldn't be judged; the verb couldn't be run."""
 
 
-class Unusable(ValueError):
-    """Why a verb can't be run with what it was given."""
+class Unusable(Exception):
+    """Why a verb can't be run with what it was given, in one line for who gave it."""
 
 
 def verb_parser(verb: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
+from loadtest.command import Unusable
 from loadtest.phrases import ASKS, DEEDS, GREETINGS, PEOPLE, RUDE, STATEMENTS, THINGS
 
 BLOCK = 256
@@ -44,16 +45,19 @@ def read_texts(parquet: Path, count: int, *, seed: int = 1) -> list[str]:
     """``count`` texts of the column ``text``, drawn without replacement and dealt as :func:`deal` does.
 
     Raises:
-        ValueError: the file has no such column, or fewer texts.
+        Unusable: it is no Parquet file, has no such column, or fewer texts.
     """
     import pyarrow.parquet  # noqa: PLC0415 (an option's need alone)
 
-    table = pyarrow.parquet.read_table(parquet)
+    try:
+        table = pyarrow.parquet.read_table(parquet)
+    except pyarrow.ArrowInvalid:
+        raise Unusable(f"{parquet} is no Parquet file") from None
     if "text" not in table.column_names:
-        raise ValueError(f"{parquet} has no column named text")
+        raise Unusable(f"{parquet} has no column named text")
     texts = sorted({text for text in table.column("text").to_pylist() if text})
     if len(texts) < count:
-        raise ValueError(f"{parquet} holds {len(texts)} different texts, fewer than {count}")
+        raise Unusable(f"{parquet} holds {len(texts)} different texts, fewer than {count}")
     rng = random.Random(seed)
     return deal(rng.sample(texts, count), rng)
 

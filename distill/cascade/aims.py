@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from distill.calibrate import MIN_LABELS
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 GRID = np.arange(1, 1000) / 1000
@@ -24,7 +25,7 @@ class Aim:
         """``best-f1``, ``max-fpr=0.01`` or ``min-precision=0.9``.
 
         Raises:
-            ValueError: anything else.
+            ConfigurationError: anything else.
         """
         kind, _, value = text.partition("=")
         if text == "best-f1":
@@ -35,7 +36,7 @@ class Aim:
             bound = 0.0
         if kind in ("max-fpr", "min-precision") and 0 < bound < 1:
             return cls(kind, bound)
-        raise ValueError(f"the aim {text!r} is not best-f1, max-fpr=R or min-precision=R with R between 0 and 1")
+        raise ConfigurationError(f"the aim {text!r} is not best-f1, max-fpr=R or min-precision=R with R between 0 and 1")
 
     def __str__(self) -> str:
         return self.kind if self.value is None else f"{self.kind}={self.value:g}"

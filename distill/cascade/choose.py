@@ -11,6 +11,7 @@ from distill.cascade.bands import FLOORS, bands_at, is_escalated, log_odds, pool
 from distill.cascade.budget import Objective, best_bands, symmetric_bands
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, selective_p_value
 from distill.cascade.opinions import Opinions, is_labelled, is_wrong
+from server.core.errors import ConfigurationError
 from server.core.policy import AskAbout
 from server.core.pooling import LEAST
 from server.core.taxonomy import CATEGORIES
@@ -39,7 +40,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if not (0 < self.value < 1 and 0 < self.delta < 1):
-            raise ValueError(f"{self.kind} {self.value:g} and delta {self.delta:g} must lie between 0 and 1")
+            raise ConfigurationError(f"{self.kind} {self.value:g} and delta {self.delta:g} must lie between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def choose(dev: Opinions, aim: Aim, target: Target, ask_about: AskAbout) -> Choi
         ask_about: the policy's.
 
     Raises:
-        ValueError: too few texts for the promise, or a teacher that can't help to keep it.
+        ConfigurationError: too few texts for the promise, or a teacher that can't help to keep it.
     """
     weight = choose_weight(dev)
     if target.kind == "budget":
@@ -104,7 +105,9 @@ def choose(dev: Opinions, aim: Aim, target: Target, ask_about: AskAbout) -> Choi
         bands = best_bands(dev, block_at, helped, weight, budget=target.value, objective=target.objective, ask_about=ask_about)
         return Choice(tuple(thresholds), helped, bands, weight)
     if weight == 0:
-        raise ValueError(f"no {target.kind} can be promised: on these texts the teacher can't be told from a useless one")
+        raise ConfigurationError(
+            f"no {target.kind} can be promised: on these texts the teacher can't be told from a useless one"
+        )
     choosing, certifying = dev.halves()
     thresholds = choose_thresholds(aim, choosing.student, choosing.fit_labels, choosing.weights)
     block_at = np.array([threshold.block_at for threshold in thresholds])
@@ -112,7 +115,7 @@ def choose(dev: Opinions, aim: Aim, target: Target, ask_about: AskAbout) -> Choi
     find = _floor_for_joint_risk if target.kind == "joint-risk" else _floor_for_selective_risk
     floor = find(choosing, certifying, block_at, target) if len(certifying) else None
     if floor is None:
-        raise ValueError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
+        raise ConfigurationError(f"{len(certifying)} labelled texts can't promise a {target.kind} of {target.value:g}")
     everywhere = np.ones(len(CATEGORIES), dtype=bool)
     return Choice(tuple(thresholds), everywhere, bands_at(floor, block_at, everywhere), weight)
 

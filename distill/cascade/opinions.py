@@ -8,6 +8,7 @@ from distill.calibrate import apply_calibration
 from distill.cascade.score_file import ScoredTexts
 from distill.signals import SignalStore
 from server.core.calibration import Calibration
+from server.core.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ def join(
         prior: share of production texts that violate something, in (0, 1); None takes the texts as they were drawn.
 
     Raises:
-        ValueError: the teacher was asked about none of these texts.
+        ConfigurationError: the teacher was asked about none of these texts.
     """
     found = signals.rows([bytes(digest) for digest in scored.digests])
     both = np.flatnonzero(found >= 0)
     if not len(both):
-        raise ValueError(
+        raise ConfigurationError(
             f"the teacher has no signal for any of the {len(scored)} texts of {scored.split}: run label on them first"
         )
     margins = np.asarray(signals.margins()[found[both]], dtype=np.float64)
@@ -89,14 +90,14 @@ def traffic_weights(labels: np.ndarray, prior: float | None) -> np.ndarray:
     """float (N,), mean 1. With a prior, texts with a positive label weigh ``prior`` together and all others the rest.
 
     Raises:
-        ValueError: the prior isn't inside (0, 1), or the texts are all of one kind.
+        ConfigurationError: the prior isn't inside (0, 1), or the texts are all of one kind.
     """
     if prior is None:
         return np.ones(len(labels))
     is_harmful = (labels == 1).any(axis=1)
     share = is_harmful.mean()
     if not (0 < prior < 1 and 0 < share < 1):
-        raise ValueError(f"a prior of {prior:g} can't be given to texts of which {share:.0%} violate something")
+        raise ConfigurationError(f"a prior of {prior:g} can't be given to texts of which {share:.0%} violate something")
     return np.where(is_harmful, prior / share, (1 - prior) / (1 - share))
 
 

@@ -38,7 +38,7 @@ def economics(
         policy: gives what the choice doesn't: wording, names.
 
     Raises:
-        ValueError: dev is too small for the target.
+        ConfigurationError: dev is too small for the target.
     """
     choice = choose(dev, aim, target, policy.ask_about)
     bench = Bench(test, choice, with_numbers(policy, choice), prices)

@@ -13,6 +13,7 @@ from distill.cascade.opinions import Opinions, join
 from distill.cascade.report import economics, save, table
 from distill.cascade.score_file import ScoredTexts, load_scores
 from distill.policy_file import write_numbers
+from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE, Policy, load_policies
 
 HELP = "choose thresholds and unsure bands from both opinions on dev, and measure them on test"
@@ -60,11 +61,12 @@ def add_flags(parser: ArgumentParser, *, teacher_help: str) -> None:
 
 def cascade(arguments: Namespace) -> dict[str, Any]:
     """Raises:
-    ValueError: the two score files don't belong together, nothing was labelled by the teacher, or a promise can't be kept.
+    ConfigurationError: the two score files don't belong together, nothing was labelled by the teacher, or a promise can't
+        be kept.
     """
     dev_scores, test_scores = load_scores(arguments.scores_dev), load_scores(arguments.scores_test)
     if dev_scores.artifact_hash != test_scores.artifact_hash:
-        raise ValueError("the two score files are of different artefacts: score both splits with one")
+        raise ConfigurationError("the two score files are of different artefacts: score both splits with one")
     policy = load_policies(arguments.policies)["default"]
     dev, test = _opinions(arguments, policy, dev_scores, test_scores)
     result = economics(
@@ -101,7 +103,7 @@ def _opinions(arguments: Namespace, policy: Policy, *scored: ScoredTexts) -> lis
 
     calibration = load_calibration(arguments.teacher)
     if calibration is None:
-        raise ValueError("the teacher is not calibrated yet: run calibrate-teacher first")
+        raise ConfigurationError("the teacher is not calibrated yet: run calibrate-teacher first")
     signals = signal_store(arguments.signals, arguments.teacher, policy)
     return [
         join(texts, signals, calibration, teacher_may_clear=policy.teacher_may_clear, prior=arguments.prior) for texts in scored
@@ -121,5 +123,7 @@ def _prices(arguments: Namespace) -> Prices | None:
     if None not in given:
         return Prices(*given)
     if any(value is not None for value in given):
-        raise ValueError("a cost needs all of --student-core-s, --teacher-core-s, --question-core-s and --core-hour-price")
+        raise ConfigurationError(
+            "a cost needs all of --student-core-s, --teacher-core-s, --question-core-s and --core-hour-price"
+        )
     return None

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from distill.mining.candidates import Candidate, Reason, unknown
 from server.core.canonical import canonicalise
+from server.core.errors import ConfigurationError
 from server.core.feedback import FeedbackRecord, Record, SkipReason, VerdictRecord, log_files, read_records
 from server.core.policy import PolicySet
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
@@ -30,11 +31,11 @@ def read_log(folder: Path, left_out: Counter[str]) -> list[Record]:
     """All records of a log, oldest file first, with a progress bar; lines that can't be read are counted.
 
     Raises:
-        FileNotFoundError: there is no log in the folder.
+        ConfigurationError: there is no log in the folder.
     """
     files = log_files(folder)
     if not files:
-        raise FileNotFoundError(f"there is no feedback log in {folder}")
+        raise ConfigurationError(f"there is no feedback log in {folder}")
     skipped: Counter[SkipReason] = Counter()
     records = [record for path in tqdm(files, desc="log", unit="file") for record in read_records(path, skipped)]
     left_out.update({f"line_{why}": count for why, count in skipped.items()})

@@ -18,6 +18,7 @@ from distill.mining.report import summary, table
 from distill.mining.stress import failures
 from distill.settings_flags import positive
 from server.core.canonical import canonicalise
+from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE, load_policies
 
 HELP = "turn the feedback log and stress sets into the next training set"
@@ -43,11 +44,10 @@ def add_flags(parser: ArgumentParser, *, default_data: Path) -> None:
 
 def mine(arguments: Namespace) -> dict[str, Any]:
     """Raises:
-    FileNotFoundError: there is no log, data or student where the flags say.
-    ValueError: there is nothing to mine from, or nothing was found.
+    ConfigurationError: there is no log, data or student where the flags say, nothing to mine from, or nothing was found.
     """
     if arguments.log is None and not arguments.stress:
-        raise ValueError("nothing to mine: give --log, --stress or both")
+        raise ConfigurationError("nothing to mine: give --log, --stress or both")
     left_out: Counter[str] = Counter()
     candidates = _from_log(arguments, left_out) + _from_stress(arguments, left_out)
     usable = [c for c in candidates if arguments.keep_unjudged or c.source != "nobody"]
@@ -58,7 +58,7 @@ def mine(arguments: Namespace) -> dict[str, Any]:
     free = [i for i in range(len(kept)) if i not in held]
     chosen = [free[i] for i in choose([kept[i] for i in free], arguments.rows, left_out)]
     if not chosen:
-        raise ValueError(f"nothing was found to learn from; left out: {dict(+left_out)}")
+        raise ConfigurationError(f"nothing was found to learn from; left out: {dict(+left_out)}")
     mined = [kept[i] for i in chosen]
     splits = [_split(kept[i], lots[i], arguments.test_share) for i in chosen]
     write_mined(arguments.out, mined, splits)
@@ -77,7 +77,7 @@ def _from_stress(arguments: Namespace, left_out: Counter[str]) -> list[Candidate
     if not arguments.stress:
         return []
     if arguments.checkpoint is None:
-        raise ValueError("--stress needs --checkpoint: the student to try the sets on")
+        raise ConfigurationError("--stress needs --checkpoint: the student to try the sets on")
     from distill.predict import checkpoint_scores
 
     policy = load_policies(arguments.policies)["default"]

@@ -10,6 +10,8 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from server.core.errors import ConfigurationError
+
 PEFT_CONFIG = "peft_config"
 """The metadata of a packed file that holds PEFT's configuration."""
 
@@ -46,14 +48,14 @@ def merge(model, adapter: Adapter):
     The sum is made in float32 and rounded once, to the type that ``model`` has.
 
     Raises:
-        ValueError: the adapter isn't one for this model.
+        ConfigurationError: the adapter isn't one for this model.
     """
     dtype = model.dtype
     model = get_peft_model(model.float(), LoraConfig.from_peft_type(**adapter.config))
     found = set_peft_model_state_dict(model, adapter.tensors)
     lacking = [name for name in found.missing_keys if "lora_" in name]
     if found.unexpected_keys or lacking:
-        raise ValueError(
+        raise ConfigurationError(
             f"the adapter doesn't fit its base: {len(found.unexpected_keys)} tensors too many, {len(lacking)} too few"
         )
     return model.merge_and_unload().to(dtype).eval()

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from distill.teacher.adapter import PEFT_CONFIG, read_config, read_peft_folder
+from server.core.errors import ConfigurationError
 
 _TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight")
 _GGUF_NAMES = {
@@ -37,7 +38,7 @@ def write_gguf_adapter(peft_folder: Path, out: Path, *, heads: int, kv_heads: in
         heads, kv_heads: the base's attention heads and key/value heads.
 
     Raises:
-        ValueError: the adapter has a tensor or a setting that this format can't carry, or values beyond FP16.
+        ConfigurationError: the adapter has a tensor or a setting that this format can't carry, or values beyond FP16.
     """
     import gguf
 
@@ -62,7 +63,7 @@ def write_safetensors_adapter(peft_folder: Path, out: Path) -> None:
     """The same adapter under PEFT's names in one FP16 file; PEFT's configuration is its metadata ``peft_config``.
 
     Raises:
-        ValueError: as :func:`write_gguf_adapter`.
+        ConfigurationError: as :func:`write_gguf_adapter`.
     """
     config, tensors = _read(peft_folder)
     save_file(tensors, out, metadata={"format": "pt", PEFT_CONFIG: json.dumps(config, sort_keys=True)})
@@ -81,13 +82,13 @@ def _read(peft_folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     config = read_config(peft_folder)
     used = [key for key in _UNSUPPORTED if config.get(key)]
     if config.get("peft_type") != "LORA" or used or config.get("bias", "none") != "none":
-        raise ValueError(f"{peft_folder}: not a plain LoRA ({', '.join(used) or config.get('peft_type')})")
+        raise ConfigurationError(f"{peft_folder}: not a plain LoRA ({', '.join(used) or config.get('peft_type')})")
     tensors = {}
     for name, tensor in read_peft_folder(peft_folder).tensors.items():
         _parse_name(name)
         tensors[name] = tensor.to(torch.float16)
         if not tensors[name].isfinite().all():
-            raise ValueError(f"{name}: holds values that FP16 can't")
+            raise ConfigurationError(f"{name}: holds values that FP16 can't")
     return config, tensors
 
 
@@ -95,5 +96,5 @@ def _parse_name(name: str) -> tuple[int, str, str]:
     """(layer, module, side) of a tensor, side being A or B."""
     match = _TENSOR.fullmatch(name)
     if not match or match.group(2) not in _GGUF_NAMES:
-        raise ValueError(f"{name}: not a LoRA tensor of a Llama layer")
+        raise ConfigurationError(f"{name}: not a LoRA tensor of a Llama layer")
     return int(match.group(1)), match.group(2), match.group(3)

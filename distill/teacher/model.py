@@ -14,6 +14,7 @@ import torch
 from tokenizers import pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from server.core.errors import ConfigurationError
 from server.core.packaged_teacher import packaged_gguf
 from server.core.policy import Policy
 from server.core.prompt import ANSWERS, PromptForm
@@ -43,12 +44,12 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
             ``sdpa``, which is the faster one without gradients.
 
     Raises:
-        ValueError: nothing of that name is here, and the hub gives nothing either.
+        ConfigurationError: nothing of that name is here, and the hub gives nothing either.
     """
     path = gguf_of(name)
     if path is not None:
         if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+            raise ConfigurationError(f"{path}: no such file")
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )
@@ -59,7 +60,7 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
             model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention)
             tokenizer = AutoTokenizer.from_pretrained(name)
         except OSError as error:
-            raise ValueError(
+            raise ConfigurationError(
                 f"{name} is no teacher and no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
             ) from None
     model.eval()
@@ -232,7 +233,7 @@ def token_budget_batches(sizes: list[int], max_tokens: int) -> list[list[int]]:
 def _single_token(tokenizer, answer: str) -> int:
     ids = tokenizer.encode(answer, add_special_tokens=False)
     if len(ids) != 1:
-        raise ValueError(f"this teacher's tokenizer splits {answer!r} into {len(ids)} tokens; a margin needs one")
+        raise ConfigurationError(f"this teacher's tokenizer splits {answer!r} into {len(ids)} tokens; a margin needs one")
     return ids[0]
 
 

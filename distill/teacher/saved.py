@@ -17,7 +17,7 @@ from distill.signals import SignalStore
 from distill.teacher.model import Judge, gguf_of, load_base
 from server.core.artifact import file_sha256
 from server.core.calibration import Calibration, calibration_from_json
-from server.core.errors import ArtifactError
+from server.core.errors import ArtifactError, ConfigurationError
 from server.core.policy import Policy
 from server.core.prompt import GUIDELINE, PromptForm, prompt_form
 from server.core.teacher_manifest import ADAPTER_SAFETENSORS, TEACHER_MANIFEST, TeacherManifest, load_teacher_manifest
@@ -86,10 +86,10 @@ def calibration_path(teacher: str) -> Path:
     Never at a path that equals a hub id, which transformers would take for the model.
 
     Raises:
-        ValueError: it is packed, with its calibration in the manifest.
+        ConfigurationError: it is packed, with its calibration in the manifest.
     """
     if _packed(teacher) is not None:
-        raise ValueError(f"{teacher} is packed with its calibration: calibrate the run folder, and pack that again")
+        raise ConfigurationError(f"{teacher} is packed with its calibration: calibrate the run folder, and pack that again")
     if _tuned(teacher) is not None:
         return Path(teacher) / "calibration.json"
     return BASE_CALIBRATIONS / f"{teacher.strip('/').replace('/', '--')}.json"

@@ -27,6 +27,7 @@ from distill.data import LabelledTexts
 from distill.run_record import hold_to, rows_digest
 from distill.settings_flags import knob
 from distill.teacher.model import PACKAGED_TEACHER, Judge, TreeEncoder, load_base
+from server.core.errors import ConfigurationError
 from server.core.policy import Policy
 from server.core.prompt import PROMPT_FORMS, TITLE, prompt_form
 
@@ -98,11 +99,11 @@ def tune_teacher(
         soft_logits: (N, C), log-odds that count for ``settings.soft`` of a label that people gave; NaN leaves it theirs.
 
     Raises:
-        ValueError: there is nothing to average with, ``start_from`` doesn't fit, or ``out`` holds a run that was made with
-            other settings, texts, labels or wordings: ``out/run.json`` says with which.
+        ConfigurationError: there is nothing to average with, ``start_from`` doesn't fit, or ``out`` holds a run that was
+            made with other settings, texts, labels or wordings: ``out/run.json`` says with which.
     """
     if settings.average and not settings.start_from:
-        raise ValueError("--average is with the adapter that a run starts from: it needs --start-from")
+        raise ConfigurationError("--average is with the adapter that a run starts from: it needs --start-from")
     form = prompt_form(settings.prompt)
     record = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
     record |= {"texts": rows_digest(rows, soft_logits), "wordings": form.hash(policy)}
@@ -132,14 +133,14 @@ def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, An
     """Put a finished run's adapter into ``model``; returns what it and the runs before it were made with.
 
     Raises:
-        ValueError: it isn't finished, or was tuned otherwise than the new run in what an adapter can't change.
+        ConfigurationError: it isn't finished, or was tuned otherwise than the new run in what an adapter can't change.
     """
     if not (run / "tune.json").exists():
-        raise ValueError(f"--start-from {run}: there is no finished run of tune-teacher there")
+        raise ConfigurationError(f"--start-from {run}: there is no finished run of tune-teacher there")
     record = json.loads((run / "tune.json").read_text())
     other = [name for name in ("base", "prompt", "rank") if record[name] != getattr(settings, name)]
     if other:
-        raise ValueError(f"--start-from {run}: it was tuned with another {', '.join(other)}")
+        raise ConfigurationError(f"--start-from {run}: it was tuned with another {', '.join(other)}")
     set_peft_model_state_dict(model, _read_adapter(run))
     return [*record.pop("earlier"), record]
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest.command import Unusable
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -23,7 +25,7 @@ class Artifact:
         """``version``, ``precision``, ``max_tokens`` and the number of ``categories``, off the manifest.
 
         Raises:
-            ValueError: it can't be read.
+            Unusable: it can't be read.
         """
         try:
             record = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
@@ -34,4 +36,4 @@ class Artifact:
                 "categories": len(record["categories"]),
             }
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.folder} is no artefact: {error}") from None
+            raise Unusable(f"{self.folder} is no artefact: {error}") from None

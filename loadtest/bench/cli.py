@@ -15,11 +15,10 @@ from loadtest.bench.peers.catalogue import PEERS
 from loadtest.bench.peers.environment import default_cache
 from loadtest.bench.plan import FULL, QUICK
 from loadtest.bench.plot import draw
-from loadtest.bench.processes import NotStarted
 from loadtest.bench.report import Report
 from loadtest.bench.run import Options, run
 from loadtest.bench.table import render
-from loadtest.command import MISSED, UNUSABLE, add_out, open_out, verb_parser
+from loadtest.command import MISSED, UNUSABLE, Unusable, add_out, open_out, verb_parser
 from loadtest.goal import render_goals
 from loadtest.texts import generate_texts, read_texts
 
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
                 source=str(options.data or f"generated, seed {options.seed}"),
                 progress=_Steps(bar),
             )
-    except (ValueError, OSError, NotStarted) as error:
+    except (Unusable, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return UNUSABLE
     return _tell(report, out, shows_targets=options.targets or options.gate, is_gate=options.gate)

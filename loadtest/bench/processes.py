@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
 from loadtest.bench.dialects import NATIVE, Dialect, WrongAnswer
 from loadtest.bench.load import Target
+from loadtest.command import Unusable
 
 SHIPPED = Path(__file__).resolve().parents[2] / "server" / "artifacts" / "default"
 """The student that a checkout comes with."""
@@ -24,7 +26,7 @@ _RETRY_S = 0.1
 _LOG_TAIL_CHARS = 2_000
 
 
-class NotStarted(RuntimeError):
+class NotStarted(Unusable):
     """A server that didn't come up; holds the end of its log."""
 
 
@@ -92,6 +94,18 @@ def stillguard(
         give_up.cancel()
         child.stop()
         process.stdout.close()
+
+
+def target_at(url: str) -> Target:
+    """A server of ours that somebody else started. Raises Unusable: that is no URL of one."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:  # a port that is none, say
+        raise Unusable(f"{url} is no http:// URL") from None
+    if parts.scheme != "http" or not parts.hostname:
+        raise Unusable(f"{url} is no http:// URL")
+    return Target(parts.hostname, port, NATIVE)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ from typing import Any
 
 from loadtest.bench.ceiling import Ceiling, Rate
 from loadtest.bench.load import Closed, Measured
+from loadtest.command import Unusable
 
 SCHEMA = 1
 
 
-class NothingServed(ValueError):
+class NothingServed(Unusable):
     """A server that answered nothing; there is no rate to compare."""
 
 

@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 
 from loadtest.bench.artifact import Artifact
 from loadtest.bench.ceiling import measure_ceiling, remeasure
-from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import MAX_CONNECTIONS, drive, pin_to_last_core
 from loadtest.bench.load import Load, Measured, Target
 from loadtest.bench.peers.catalogue import PEERS, running_peer
 from loadtest.bench.plan import Plan
-from loadtest.bench.processes import Child, NotStarted, stillguard
+from loadtest.bench.processes import Child, NotStarted, stillguard, target_at
 from loadtest.bench.report import Footprint, NothingServed, PeerReport, Report, fastest
 from loadtest.machine import allow_open_files, describe_machine
 
@@ -49,7 +47,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
         progress: told what comes next, once before each measurement.
 
     Raises:
-        ValueError: the artefact or the URL can't be used, or our server answered nothing.
+        Unusable: the artefact or the URL can't be used, or our server answered nothing.
         NotStarted: our server didn't come up.
         OSError: a server can't be connected to.
     """
@@ -154,7 +152,4 @@ def _idle(child: Child, idle_s: float, progress: Progress) -> tuple[float, int]:
 
 def _running(url: str) -> Any:
     """A server that somebody else started, in the form that :func:`stillguard` gives."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"{url} is no http:// URL")
-    return nullcontext((None, Target(parts.hostname, parts.port or 80, NATIVE), None))
+    return nullcontext((None, target_at(url), None))

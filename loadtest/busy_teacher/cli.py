@@ -5,9 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.bench.processes import NotStarted
-from loadtest.busy_teacher.run import NothingUnsure, measure
-from loadtest.command import UNUSABLE, add_out, conclude, judged, open_out, verb_parser
+from loadtest.busy_teacher.run import measure
+from loadtest.command import UNUSABLE, Unusable, add_out, conclude, judged, open_out, verb_parser
 from loadtest.goal import Goal, render_goals, titled
 from loadtest.texts import generate_texts, read_texts
 
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         texts = read_texts(options.data, TEXTS) if options.data else generate_texts(TEXTS)
         record = measure(texts, rate_per_s=options.rate, seconds=options.seconds, out=out)
-    except (NotStarted, NothingUnsure, OSError, ValueError) as error:
+    except (Unusable, OSError) as error:
         print(f"teacher: {error}", file=sys.stderr)
         return UNUSABLE
     unanswered = sum(count for outcome, count in record["beside_teacher"]["outcomes"].items() if outcome != "200")

@@ -14,6 +14,7 @@ from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import drive, pin_to_last_core
 from loadtest.bench.load import Closed, Load, Measured, Open, Target
 from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
+from loadtest.command import Unusable
 from loadtest.machine import describe_machine
 from loadtest.measures import plain
 from loadtest.scrape import scrape
@@ -25,25 +26,20 @@ _SETTLE_S, _DRAIN_S = 2.0, 10.0
 _TEACHER_START_S, _RETRY_S = 60.0, 0.1
 
 
-class NothingUnsure(ValueError):
-    """The student is sure of too many texts to keep a teacher busy."""
-
-
 def measure(texts: Sequence[str], *, rate_per_s: float, seconds: float, out: Path) -> dict[str, Any]:
     """The report, JSON's kinds alone.
 
     Raises:
-        NotStarted, NothingUnsure: see there.
-        ValueError: the student is unsure of every text.
-        OSError: the server's metrics can't be read.
+        NotStarted: the server didn't come up, or its teacher.
+        Unusable: the student is sure of too many texts to keep a teacher busy, or of none; or metrics can't be read.
     """
     machine = describe_machine()
     with stillguard(SHIPPED, out / "student.log") as (_, target, _):
         sure, unsure = part(target, texts)
     if len(unsure) < LEAST_UNSURE:
-        raise NothingUnsure(f"the student is unsure of {len(unsure)} of {len(texts)} texts: too few to keep a teacher busy")
+        raise Unusable(f"the student is unsure of {len(unsure)} of {len(texts)} texts: too few to keep a teacher busy")
     if not sure:
-        raise ValueError(f"the student is unsure of all {len(texts)} texts: nothing is left to be timed")
+        raise Unusable(f"the student is unsure of all {len(texts)} texts: nothing is left to be timed")
     steady = Load(Open(rate_per_s), 1, _SETTLE_S, seconds, _DRAIN_S)
     asking = Load(Closed(UNSURE_CLIENTS), 1, _SETTLE_S, seconds, _DRAIN_S)
     spawn = multiprocessing.get_context("spawn")
@@ -102,7 +98,7 @@ def _wait_for_teacher(client: httpx.Client, metrics_url: str) -> None:
 def _judged(client: httpx.Client, metrics_url: str) -> float:
     now = scrape(client, metrics_url)
     if now is None:
-        raise OSError(f"{metrics_url} can't be read")
+        raise Unusable(f"{metrics_url} can't be read")
     return now.total("stillguard_escalations_total", outcome="answered")
 
 

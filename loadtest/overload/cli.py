@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from loadtest.bench.dialects import NATIVE
 from loadtest.bench.driver import MAX_CONNECTIONS
 from loadtest.bench.load import Target
-from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
-from loadtest.command import UNUSABLE, add_out, conclude, judged, open_out, verb_parser
+from loadtest.bench.processes import SHIPPED, stillguard, target_at
+from loadtest.command import UNUSABLE, Unusable, add_out, conclude, judged, open_out, verb_parser
 from loadtest.goal import render_goals, titled
 from loadtest.machine import allow_open_files, describe_machine
-from loadtest.overload.run import NothingToFlood, Times, judge_flood, run
+from loadtest.overload.run import Times, judge_flood, run
 from loadtest.plot import draw
 from loadtest.texts import generate_texts
 
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             metrics_url = options.metrics_url or f"http://{target.host}:{target.port}/metrics"
             texts = generate_texts(TEXTS)
             record = run(target, texts, QUICK if options.quick else full, metrics_url=metrics_url, machine=machine)
-    except (NothingToFlood, NotStarted, ValueError, OSError) as error:
+    except (Unusable, OSError) as error:
         print(f"overload: {error}", file=sys.stderr)
         return UNUSABLE
     goals = judge_flood(record)
@@ -70,10 +68,7 @@ def _target(url: str | None, out: Path) -> Any:
     """A context that gives the server: one of its own, or the one at ``url``."""
     if url is None:
         return _started(out)
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"{url} is no http:// URL")
-    return nullcontext(Target(parts.hostname, parts.port or 80, NATIVE))
+    return nullcontext(target_at(url))
 
 
 @contextmanager

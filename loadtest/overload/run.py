@@ -11,6 +11,7 @@ import httpx
 
 from loadtest.bench.driver import drive, pin_to_last_core
 from loadtest.bench.load import Closed, Load, Target
+from loadtest.command import Unusable
 from loadtest.goal import Goal
 from loadtest.measures import plain, rates, recovered_after_s, timeline
 from loadtest.overload.drive import flood
@@ -39,15 +40,11 @@ class Times:
     drain_s: float
 
 
-class NothingToFlood(ValueError):
-    """The server answers nothing rightly, or its metrics don't tell what is to be judged."""
-
-
 def run(target: Target, texts: Sequence[str], times: Times, *, metrics_url: str, machine: dict[str, Any]) -> dict[str, Any]:
     """The report, JSON's kinds alone.
 
     Raises:
-        NothingToFlood: see there.
+        Unusable: the server answers nothing rightly, or its metrics don't tell what is to be judged.
         OSError: the server can't be connected to.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -58,11 +55,11 @@ def run(target: Target, texts: Sequence[str], times: Times, *, metrics_url: str,
         load = Load(Closed(SATURATING_CLIENTS), 1, times.saturation_s / 5, times.saturation_s, times.drain_s)
         saturated = pool.submit(drive, target, texts, {}, load).result()
         if not saturated.texts_per_s:
-            raise NothingToFlood(f"not one right answer came: {saturated.outcomes}, {saturated.complaint}")
+            raise Unusable(f"not one right answer came: {saturated.outcomes}, {saturated.complaint}")
         first = scrape(client, metrics_url)
         deadline_s = 0.0 if first is None else first.total("stillguard_request_timeout_seconds")
         if not deadline_s:
-            raise NothingToFlood(f"{metrics_url} doesn't tell the server's deadline, so neither that nor memory can be judged")
+            raise Unusable(f"{metrics_url} doesn't tell the server's deadline, so neither that nor memory can be judged")
         saturation = saturated.texts_per_s
         steps = stairs(
             [NORMAL_SHARE * saturation, FLOOD_TIMES * saturation, NORMAL_SHARE * saturation],

@@ -11,6 +11,7 @@ from gevent.event import Event
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
+from loadtest.command import Unusable
 from loadtest.run.plan import Plan, read_plan
 from loadtest.run.play import Play
 from loadtest.run.played import Played
@@ -23,10 +24,6 @@ REPORT_TIMEOUT_S = 30.0
 """Beyond the drain: how long the workers' last reports are waited for."""
 
 _PLAN, _FINISHED = "stillguard_plan", "stillguard_finished"
-
-
-class WorkersMissing(RuntimeError):
-    """Fewer workers connected than were expected."""
 
 
 def play_alone(plan: Plan, *, key: str | None, on_begin: Callable[[], None]) -> Played:
@@ -71,7 +68,7 @@ def play_with_workers(
             for _ in range(workers):
                 stack.enter_context(_ending(start_worker(runner.server.port)))
         if not reports.all_connected.wait(JOIN_TIMEOUT_S):
-            raise WorkersMissing(f"{len(reports.connected)} of {workers} workers connected within {JOIN_TIMEOUT_S:g} s")
+            raise Unusable(f"{len(reports.connected)} of {workers} workers connected within {JOIN_TIMEOUT_S:g} s")
         runner.send_message(_PLAN, {"plan": plan.to_record(), "workers": workers})
         on_begin()
         with _conducting(runner, plan):

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from loadtest.bench.processes import SHIPPED, NotStarted, stillguard
+from loadtest.bench.processes import SHIPPED, stillguard
 from loadtest.command import UNUSABLE, Unusable, conclude, judged, read_api_key
 from loadtest.goal import render_goals
 from loadtest.machine import allow_open_files, describe_machine
 from loadtest.plot import draw
-from loadtest.run.crew import WorkersMissing, play_alone, play_with_workers, work
+from loadtest.run.crew import play_alone, play_with_workers, work
 from loadtest.run.gate import Limits, judge_run, saturation
 from loadtest.run.page import write_page
 from loadtest.run.plan import Plan
@@ -44,7 +44,7 @@ def run_session(options: argparse.Namespace) -> int:
             watch = Watch(options.metrics_url or f"{url}/metrics", max(MIN_SCRAPE_S, plan.bin_s))
             played = _play(options, plan, watch)
             watch.end()
-    except (Unusable, NotStarted, WorkersMissing, ValueError, OSError) as error:
+    except (Unusable, OSError) as error:
         print(f"run: {error}", file=sys.stderr)
         return UNUSABLE
     source = str(options.data or f"generated, seed {options.seed}")

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
             if options.data
             else generate_texts(options.count, seed=options.seed)
         )
-    except (Unusable, ValueError, OSError) as error:
+    except (Unusable, OSError) as error:
         print(f"scenario: {error}", file=sys.stderr)
         return UNUSABLE
     paths = [path for path in offered.paths if options.feedback or path != FEEDBACK_PATH]

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from loadtest.command import Unusable
 from loadtest.scenario.exchange import CHECK_PATH, Exchange
 from loadtest.scenario.judge import Reply, judge
 from loadtest.verdicts.labelled import LabelledText
@@ -16,10 +17,6 @@ from loadtest.verdicts.labelled import LabelledText
 ARRAY_TEXTS = 8
 _NOT_NOW = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 _NEVER = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
-
-
-class Refused(ValueError):
-    """The server will answer no request of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,7 @@ def _read_error(reply: httpx.Response) -> _Failure:
     status, (code, message) = reply.status_code, _read_envelope(reply)
     if status in _NEVER or code == "unknown_policy" or reply.is_redirect:
         what = ": ".join(filter(None, (code, message))) or reply.reason_phrase
-        raise Refused(f"POST {reply.request.url} is refused with {status}: {what}")
+        raise Unusable(f"POST {reply.request.url} is refused with {status}: {what}")
     return _Failure(code or f"status {status}", may_pass=status in _NOT_NOW, told=reply.headers.get("retry-after", ""))
 
 

@@ -15,8 +15,8 @@ import httpx
 from loadtest.command import UNUSABLE, Unusable, add_api_key, add_out, conclude, judged, open_out, read_api_key, verb_parser
 from loadtest.goal import render_goals
 from loadtest.scenario.look import look_at
-from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome, Refused
-from loadtest.verdicts.labelled import ROLES, LabelledFile, Unreadable, read_labelled
+from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome
+from loadtest.verdicts.labelled import ROLES, LabelledFile, read_labelled
 from loadtest.verdicts.picture import draw
 from loadtest.verdicts.report import Answered, Limits, describe, failures, judge_verdicts
 from loadtest.verdicts.tables import render
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         began, began_s = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
         answered = asyncio.run(_ask(files, url=url, key=key, policy=options.policy, concurrency=options.concurrency))
         _require_answers(answered)
-    except (Unreadable, Unusable, Refused, OSError) as error:
+    except (Unusable, OSError) as error:
         print(f"verdicts: {error}", file=sys.stderr)
         return UNUSABLE
     run = {"url": url, "policy_asked": options.policy, "started": began, "seconds": time.monotonic() - began_s}

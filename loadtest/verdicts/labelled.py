@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtest.command import Unusable
+
 TEXT, UNSAFE, ROLE = "text", "unsafe", "role"
 ROLES = ("user", "assistant")
 DEFAULT_BY = "kind"
@@ -55,19 +57,19 @@ def read_labelled(path: Path, *, by: str | None = None, role: str = "user") -> L
     try:
         rows = list(_reader(path)(path))
     except UnicodeDecodeError:
-        raise Unreadable(f"{path} is not in UTF-8") from None
+        raise Unusable(f"{path} is not in UTF-8") from None
     if not rows:
-        raise Unreadable(f"{path} holds no rows")
+        raise Unusable(f"{path} holds no rows")
     columns = set().union(*(row for _, row in rows))
     for name in filter(None, (TEXT, UNSAFE, by)):
         if name not in columns:
-            raise Unreadable(f"{path} has no column named {name}")
+            raise Unusable(f"{path} has no column named {name}")
     if by is None and DEFAULT_BY in columns:
         by = DEFAULT_BY
     found = [_read_row(row, f"{path}, {where}", by=by, role=role) for where, row in rows]
     texts = [text for text in found if text is not None]
     if not texts:
-        raise Unreadable(f"{path} holds no row with a label")
+        raise Unusable(f"{path} holds no row with a label")
     return LabelledFile(path, texts, len(found) - len(texts), by)
 
 
@@ -78,10 +80,10 @@ def _read_row(row: Mapping[str, Any], where: str, *, by: str | None, role: str) 
         return None
     text = row.get(TEXT)
     if not isinstance(text, str):
-        raise Unreadable(f"{where}: the text is no string")
+        raise Unusable(f"{where}: the text is no string")
     role = role if _is_null(row.get(ROLE)) else row[ROLE]
     if role not in ROLES:
-        raise Unreadable(f"{where}: the role is neither {' nor '.join(ROLES)}")
+        raise Unusable(f"{where}: the role is neither {' nor '.join(ROLES)}")
     group = None if by is None else NO_GROUP if _is_null(row.get(by)) else str(row[by])
     return LabelledText(text, _read_label(label, where), role, group)
 
@@ -93,7 +95,7 @@ def _read_label(label: Any, where: str) -> bool:
     except (TypeError, ValueError):
         number = math.nan
     if number not in (0.0, 1.0):
-        raise Unreadable(f"{where}: the label {UNSAFE} is neither 0 nor 1")
+        raise Unusable(f"{where}: the label {UNSAFE} is neither 0 nor 1")
     return number == 1.0
 
 
@@ -105,7 +107,7 @@ def _reader(path: Path) -> Any:
     try:
         return _READERS[path.suffix.lower()]
     except KeyError:
-        raise Unreadable(f"{path} ends in none of {', '.join(_READERS)}") from None
+        raise Unusable(f"{path} ends in none of {', '.join(_READERS)}") from None
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
@@ -117,9 +119,9 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                raise Unreadable(f"{path}, line {number}: not JSON") from None
+                raise Unusable(f"{path}, line {number}: not JSON") from None
             if not isinstance(row, dict):
-                raise Unreadable(f"{path}, line {number}: no JSON object")
+                raise Unusable(f"{path}, line {number}: no JSON object")
             yield f"line {number}", row
 
 
@@ -131,18 +133,18 @@ def _read_csv(path: Path) -> Iterator[Row]:
             for row in reader:
                 yield f"line {reader.line_num}", row
         except csv.Error:
-            raise Unreadable(f"{path}, line {reader.line_num}: not CSV") from None
+            raise Unusable(f"{path}, line {reader.line_num}: not CSV") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
     try:
         import pyarrow.parquet  # noqa: PLC0415 (an option's need alone)
     except ModuleNotFoundError:
-        raise Unreadable(f"{path}: Parquet needs pyarrow, which the extra bench has") from None
+        raise Unusable(f"{path}: Parquet needs pyarrow, which the extra bench has") from None
     try:
         table = pyarrow.parquet.read_table(path)
     except pyarrow.ArrowInvalid:
-        raise Unreadable(f"{path} is no Parquet file") from None
+        raise Unusable(f"{path} is no Parquet file") from None
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"row {number}", row
 

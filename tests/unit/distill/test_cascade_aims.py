@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.cascade.aims import FALLBACK, Aim, choose_thresholds
+from server.core.errors import ConfigurationError
 from tests.unit.distill.cascade_world import C, world
 
 
@@ -73,7 +74,7 @@ def test_the_false_positive_rate_is_within_its_bound_wherever_it_is_said_to_be(s
 
 @pytest.mark.parametrize("text", ["best", "best-f1=0.5", "max-fpr", "max-fpr=1", "min-precision=x", "max-recall=0.5", ""])
 def test_an_aim_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="aim"):
+    with pytest.raises(ConfigurationError, match="aim"):
         Aim.parse(text)
 
 

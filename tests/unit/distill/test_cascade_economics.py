@@ -14,6 +14,7 @@ from distill.cascade.pictures import reliability_bins
 from distill.cascade.report import economics, save, table, with_numbers
 from distill.cascade.router import bootstrap_lead, fit_router
 from distill.cascade.selective import risk_coverage
+from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
 from tests.unit.distill.cascade_world import C, world
@@ -156,7 +157,7 @@ def test_a_useless_teacher_has_no_weight_and_is_never_asked(worlds):
     useless = [replace(w, teacher=noise) for w in worlds]
     assert choose_weight(useless[0]) == 0
     assert not helped_categories(useless[0], 0.0).any()
-    with pytest.raises(ValueError, match="no joint-risk can be promised: on these texts the teacher"):
+    with pytest.raises(ConfigurationError, match="no joint-risk can be promised: on these texts the teacher"):
         choose(useless[0], Aim("best-f1"), Target("joint-risk", 0.05), "unsure")
     result = economics(*useless, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
     assert point(result, "cascade@0.2").escalated == 0

@@ -12,6 +12,7 @@ from distill.cascade.bands import is_escalated
 from distill.cascade.choose import Target, choose
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, hoeffding_bentkus, selective_p_value
 from distill.cascade.opinions import is_wrong, traffic_weights
+from server.core.errors import ConfigurationError
 from tests.unit.distill.cascade_world import world
 
 
@@ -98,11 +99,11 @@ def test_the_selective_risk_is_held_in_all_but_delta_of_the_draws():
 
 
 def test_a_promise_that_so_few_texts_can_not_give_is_refused():
-    with pytest.raises(ValueError, match=r"can't promise a joint-risk of 0\.001"):
+    with pytest.raises(ConfigurationError, match=r"can't promise a joint-risk of 0\.001"):
         choose(world(100), Aim("best-f1"), Target("joint-risk", 0.001), "unsure")
-    with pytest.raises(ValueError, match="can't promise a selective-risk"):
+    with pytest.raises(ConfigurationError, match="can't promise a selective-risk"):
         choose(world(60), Aim("best-f1"), Target("selective-risk", 0.01), "unsure")
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ConfigurationError, match="between 0 and 1"):
         Target("joint-risk", 1.5)
 
 
@@ -117,7 +118,7 @@ def test_the_promise_holds_where_texts_are_withheld_from_the_teacher():
     """A disguised text keeps its block, so its mistake is one that no band takes away."""
     dev = world(2000, disguised=1.0)
     assert width(choose(dev, Aim("best-f1"), Target("joint-risk", 0.3), "unsure")) < 1
-    with pytest.raises(ValueError, match="can't promise"):
+    with pytest.raises(ConfigurationError, match="can't promise"):
         choose(dev, Aim("best-f1"), Target("joint-risk", 0.02), "unsure")
     assert width(choose(world(2000), Aim("best-f1"), Target("joint-risk", 0.02), "unsure")) < 1
 
@@ -128,5 +129,5 @@ def test_a_prior_makes_the_texts_stand_for_other_traffic():
     assert weights.mean() == pytest.approx(1)
     assert weights[0] / weights.sum() == pytest.approx(0.1)
     assert traffic_weights(labels, None).tolist() == [1, 1, 1, 1]
-    with pytest.raises(ValueError, match="prior"):
+    with pytest.raises(ConfigurationError, match="prior"):
         traffic_weights(labels[1:], 0.1)

@@ -133,7 +133,7 @@ def test_what_a_user_can_mend_is_one_line(workshop, capsys, flags, message):
 
 def test_a_teacher_that_was_asked_about_none_of_the_texts(workshop):
     store = SignalStore(workshop / "elsewhere", teacher=TEACHER, prompt_hash="p", hidden_size=1)
-    with pytest.raises(ValueError, match="run label on them first"):
+    with pytest.raises(ConfigurationError, match="run label on them first"):
         join(load_scores(workshop / "dev.npz"), store, IDENTITY, teacher_may_clear=True)
 
 

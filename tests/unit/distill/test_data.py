@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from distill.data import balanced_indices, load_split
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 
@@ -51,9 +52,9 @@ def test_chat_counts_as_benign_only_when_asked(tmp_path):
 
 
 def test_missing_columns_and_empty_splits_are_named(tmp_path):
-    with pytest.raises(ValueError, match="hate"):
+    with pytest.raises(ConfigurationError, match="hate"):
         load_split(save(tmp_path, frame(text=["x"]).drop(columns="hate")), "train")
-    with pytest.raises(ValueError, match="'dev'"):
+    with pytest.raises(ConfigurationError, match="'dev'"):
         load_split(save(tmp_path, frame(text=["x"])), "dev")
 
 
@@ -70,7 +71,7 @@ def test_missing_columns_and_empty_splits_are_named(tmp_path):
     ],
 )
 def test_what_can_t_be_learnt_from_is_named_with_its_row(tmp_path, columns, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigurationError, match=message):
         load_split(save(tmp_path, frame(**({"text": ["x", "y"]} | columns))), "train")
 
 
@@ -80,7 +81,7 @@ def test_softened_labels_are_read(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.parquet: no such file"):
+    with pytest.raises(ConfigurationError, match=r"absent\.parquet: no such file"):
         load_split(tmp_path / "absent.parquet", "train")
 
 

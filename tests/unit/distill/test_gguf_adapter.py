@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from distill.teacher import gguf_adapter
 from distill.teacher.gguf_adapter import interleave_rotary_halves, write_gguf_adapter, write_safetensors_adapter
+from server.core.errors import ConfigurationError
 from server.teacher.answers import read_answers
 from server.teacher.embedded import LLAMA_CPP_FIELDS
 from tests.unit.teacher import tiny_llama as tiny
@@ -112,7 +113,7 @@ def test_the_safetensors_copy_is_fp16_and_carries_its_configuration(folder, tmp_
 def test_a_setting_that_the_format_cannot_carry_is_refused(folder, tmp_path, change):
     config = json.loads((folder / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | change))
-    with pytest.raises(ValueError, match="not a plain LoRA"):
+    with pytest.raises(ConfigurationError, match="not a plain LoRA"):
         write_gguf_adapter(tmp_path, tmp_path / "out.gguf", **HEADS)
 
 
@@ -126,5 +127,5 @@ def test_a_setting_that_the_format_cannot_carry_is_refused(folder, tmp_path, cha
 def test_a_tensor_that_the_format_cannot_carry_is_refused(folder, tmp_path, name, value, message):
     (tmp_path / "adapter_config.json").write_text((folder / "adapter_config.json").read_text())
     save_file({name: torch.full((4, 64), value)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigurationError, match=message):
         write_gguf_adapter(tmp_path, tmp_path / "out.gguf", **HEADS)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distill.losses import LossWeights, feature_loss, label_loss, soft_label_loss
+from server.core.errors import ConfigurationError
 
 NAN = float("nan")
 
@@ -21,7 +22,7 @@ def test_fault_1_every_row_of_the_batch_is_aligned():
 
 def test_fault_3_no_weight_is_negative():
     for name in ("label", "soft", "feature"):
-        with pytest.raises(ValueError, match=">= 0"):
+        with pytest.raises(ConfigurationError, match=">= 0"):
             LossWeights(**{name: -7.0})
 
 

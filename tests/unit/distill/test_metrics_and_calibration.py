@@ -6,6 +6,7 @@ import pytest
 from distill.calibrate import apply_calibration, fit_calibration
 from distill.metrics import average_precision, evaluate, expected_calibration_error, recall_at_fpr
 from server.core.calibration import Platt
+from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES
 
@@ -88,7 +89,7 @@ def test_a_category_with_few_labels_borrows_the_pooled_fit():
 
 
 def test_one_kind_of_label_is_refused():
-    with pytest.raises(ValueError, match="both labels"):
+    with pytest.raises(ConfigurationError, match="both labels"):
         fit_calibration(np.zeros((5, C)), np.ones((5, C)))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from distill.mining.log import candidates_from_log, read_log
+from server.core.errors import ConfigurationError
 from server.core.feedback import write_line
 from server.core.policy import PolicySet, load_policies
 from server.core.taxonomy import CATEGORIES
@@ -172,5 +173,5 @@ def test_a_log_on_disk_is_read_over_files_and_its_bad_lines_are_counted(tmp_path
 
 
 def test_a_folder_without_a_log_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no feedback log in"):
+    with pytest.raises(ConfigurationError, match="no feedback log in"):
         read_log(tmp_path, Counter())

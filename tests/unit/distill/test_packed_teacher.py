@@ -100,7 +100,7 @@ def test_a_calibration_of_its_own_is_refused_before_anything_is_judged(world, tm
 
 
 def test_it_is_not_packed_again(world, tmp_path):
-    with pytest.raises(ValueError, match="no run folder"):
+    with pytest.raises(ConfigurationError, match="no run folder"):
         pack(world / "packed", tmp_path / "again", POLICY)
 
 
@@ -153,5 +153,5 @@ def test_an_adapter_for_another_model_is_not_merged(world):
     adapter = read_peft_folder(world / "run" / "adapter")
     tensors = dict(adapter.tensors)
     tensors["base_model.model.model.layers.9.mlp.up_proj.lora_A.weight"] = tensors.popitem()[1]
-    with pytest.raises(ValueError, match="1 tensors too many, 1 too few"):
+    with pytest.raises(ConfigurationError, match="1 tensors too many, 1 too few"):
         merge(model, replace(adapter, tensors=tensors))

@@ -5,6 +5,7 @@ import pytest
 
 from distill.data import LabelledTexts, load_split
 from distill.planting import plant, write_planted
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 HATE, HARASSMENT = CATEGORIES.index("hate"), CATEGORIES.index("harassment")
@@ -58,7 +59,7 @@ def test_the_draw_is_repeatable(rows):
 
 def test_without_company_or_harm_it_says_what_it_needs(rows):
     for lacking in (rows.take(np.arange(len(COMPANY))), rows.take(np.arange(len(COMPANY), len(rows)))):
-        with pytest.raises(ValueError, match="needs short harmful texts, and short texts that are known to be harmless"):
+        with pytest.raises(ConfigurationError, match="needs short harmful texts, and short texts that are known"):
             plant(lacking, 5)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from distill.policy_file import write_numbers
+from server.core.errors import ConfigurationError
 from server.core.policy import DEFAULT_POLICY_FILE, load_policies
 from server.core.taxonomy import CATEGORIES
 
@@ -40,6 +41,6 @@ def test_a_file_it_can_not_place_them_in_is_left_alone(tmp_path):
     path = tmp_path / "policy.toml"
     text = DEFAULT_POLICY_FILE.read_text().replace("[default", "[other")
     path.write_text(text)
-    with pytest.raises(ValueError, match="no block_at"):
+    with pytest.raises(ConfigurationError, match="no block_at"):
         write_numbers(path, "default", {"hate": 0.5}, {"hate": (0.4, 0.6)})
     assert path.read_text() == text

@@ -7,6 +7,7 @@ import pytest
 
 from distill.data import LabelledTexts
 from distill.run_record import hold_to, rows_digest
+from server.core.errors import ConfigurationError
 
 RECORD = {"rank": 4, "teacher": None}
 
@@ -16,9 +17,9 @@ def test_a_run_that_has_begun_is_held_to_its_record(tmp_path):
     hold_to(path, RECORD, has_begun=False)
     assert json.loads(path.read_text()) == RECORD
     hold_to(path, RECORD, has_begun=True)
-    with pytest.raises(ValueError, match="made with other rank, teacher: use another --out"):
+    with pytest.raises(ConfigurationError, match="made with other rank, teacher: use another --out"):
         hold_to(path, {"rank": 8, "teacher": "someone"}, has_begun=True)
-    with pytest.raises(ValueError, match="made with other prompt"):
+    with pytest.raises(ConfigurationError, match="made with other prompt"):
         hold_to(path, RECORD | {"prompt": "title"}, has_begun=True)
     assert json.loads(path.read_text()) == RECORD
 
@@ -30,7 +31,7 @@ def test_a_run_that_left_nothing_to_go_on_from_may_begin_otherwise(tmp_path):
 
 
 def test_a_run_without_a_record_is_not_gone_on_with(tmp_path):
-    with pytest.raises(ValueError, match=r"without run\.json"):
+    with pytest.raises(ConfigurationError, match=r"without run\.json"):
         hold_to(tmp_path / "run.json", RECORD, has_begun=True)
     assert not (tmp_path / "run.json").exists()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from distill.signals import SignalStore, text_digest
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 C, H = len(CATEGORIES), 5
@@ -34,7 +35,7 @@ def test_what_was_appended_is_there_after_reopening(tmp_path):
 def test_one_writer_at_a_time_and_a_reader_cuts_nothing(tmp_path):
     writer = open_store(tmp_path)
     writer.append(*records(["a"]))
-    with pytest.raises(ValueError, match="another process is writing"):
+    with pytest.raises(ConfigurationError, match="another process is writing"):
         open_store(tmp_path)
     with (writer.folder / "hidden.bin").open("ab") as stream:  # the writer is in the middle of its next record
         stream.write(b"half")
@@ -86,7 +87,7 @@ def test_a_file_that_lost_what_counted_is_refused_and_nothing_is_cut(tmp_path, n
         os.truncate(folder / name, left)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     for hidden_size in (H, None):
-        with pytest.raises(ValueError, match=f"is damaged: {name} lost records"):
+        with pytest.raises(ConfigurationError, match=f"is damaged: {name} lost records"):
             open_store(tmp_path, hidden_size=hidden_size)
     assert {path.name: path.stat().st_size for path in folder.iterdir()} == sizes
 
@@ -94,7 +95,7 @@ def test_a_file_that_lost_what_counted_is_refused_and_nothing_is_cut(tmp_path, n
 def test_signals_of_shorter_texts_never_mix_with_those_of_longer_ones(tmp_path):
     open_store(tmp_path)  # from before that was kept
     open_store(tmp_path, max_text_tokens=128).append(*records(["a"]))
-    with pytest.raises(ValueError, match="made with --max-text-tokens 128, which 256 doesn't go with"):
+    with pytest.raises(ConfigurationError, match="made with --max-text-tokens 128, which 256 doesn't go with"):
         open_store(tmp_path, max_text_tokens=256)
     assert len(open_store(tmp_path, max_text_tokens=128)) == len(open_store(tmp_path, hidden_size=None)) == 1
 
@@ -102,7 +103,7 @@ def test_signals_of_shorter_texts_never_mix_with_those_of_longer_ones(tmp_path):
 def test_a_torn_description_is_named(tmp_path):
     meta = open_store(tmp_path).folder / "meta.json"
     meta.write_text("")
-    with pytest.raises(ValueError, match=r"meta\.json is damaged"):
+    with pytest.raises(ConfigurationError, match=r"meta\.json is damaged"):
         open_store(tmp_path)
 
 
@@ -128,11 +129,11 @@ def test_a_role_is_part_of_the_key():
 
 def test_a_folder_of_another_shape_is_refused(tmp_path):
     store = open_store(tmp_path)
-    with pytest.raises(ValueError, match="hidden size"):
+    with pytest.raises(ConfigurationError, match="hidden size"):
         open_store(tmp_path, hidden_size=H + 1)
     meta = json.loads((store.folder / "meta.json").read_text())
     (store.folder / "meta.json").write_text(json.dumps(meta | {"categories": ["hate"]}))
-    with pytest.raises(ValueError, match="was made for"):
+    with pytest.raises(ConfigurationError, match="was made for"):
         open_store(tmp_path)
 
 

@@ -16,6 +16,7 @@ from distill.student import new_student
 from distill.train import DistillationTrainer, train_student
 from distill.train_data import LengthOrder, TeacherSignals, collate
 from distill.train_settings import TrainSettings
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 from tests.torch_threads import one_torch_thread
 
@@ -203,13 +204,13 @@ def test_the_order_is_the_seeds_and_the_epochs_and_of_like_lengths():
 
 def test_a_run_is_not_gone_on_with_as_another(base, whole):
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
-    with pytest.raises(ValueError, match="made with other batch_size, learning_rate, texts: use another --out"):
+    with pytest.raises(ConfigurationError, match="made with other batch_size, learning_rate, texts: use another --out"):
         run(settings(base, learning_rate=1e-2, batch_size=8), whole, train=rows(20), said=signals(20))
-    with pytest.raises(ValueError, match="made with other soft"):
+    with pytest.raises(ConfigurationError, match="made with other soft"):
         run(settings(base), whole, weights=LossWeights(soft=0.0))
-    with pytest.raises(ValueError, match="made with other texts"):
+    with pytest.raises(ConfigurationError, match="made with other texts"):
         run(settings(base), whole, said=replace(signals(), logits=np.full_like(signals().logits, NAN)))
-    with pytest.raises(ValueError, match="made with other teacher"):
+    with pytest.raises(ConfigurationError, match="made with other teacher"):
         run(settings(base), whole, made_with={"teacher": "someone"})
     assert {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()} == before
 
@@ -217,15 +218,15 @@ def test_a_run_is_not_gone_on_with_as_another(base, whole):
 def test_a_dev_split_that_can_rank_nothing_is_refused_before_training(base, tmp_path):
     for label in (0.0, 1.0, NAN):
         dev = replace(rows(16), labels=np.full((16, len(CATEGORIES)), label, np.float32))
-        with pytest.raises(ValueError, match="a label of 1 and one of 0"):
+        with pytest.raises(ConfigurationError, match="a label of 1 and one of 0"):
             train_student(settings(base), LossWeights(), train=rows(), signals=signals(), dev=dev, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_window_that_can_not_be_served_is_refused(base, tmp_path):
     for tokens in (4, 34, 513):
-        with pytest.raises(ValueError, match=f"--max-tokens must be 35 to 512, not {tokens}"):
+        with pytest.raises(ConfigurationError, match=f"--max-tokens must be 35 to 512, not {tokens}"):
             settings(base, max_tokens=tokens)
-    with pytest.raises(ValueError, match="the base takes 64 at most"):
+    with pytest.raises(ConfigurationError, match="the base takes 64 at most"):
         run(settings(base, max_tokens=65), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from distill.teacher.label import judge_known
 from distill.teacher.model import Judge, TreeEncoder, load_base, token_budget_batches
 from distill.teacher.saved import load_judge
 from distill.teacher.tune import MasterAdamW, TuneSettings, tune_teacher
+from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
 from server.core.prompt import TITLE
 from server.core.taxonomy import CATEGORIES
@@ -83,7 +84,7 @@ def test_a_killed_run_resumes_to_the_same_adapter(tiny_gemma, tmp_path, monkeypa
 def test_other_settings_do_not_continue_a_run(tiny_gemma, tmp_path):
     policy = load_policies()["default"]
     tune_teacher(settings(tiny_gemma), rows(), policy, tmp_path)
-    with pytest.raises(ValueError, match="rank"):
+    with pytest.raises(ConfigurationError, match="rank"):
         tune_teacher(settings(tiny_gemma, rank=8), rows(), policy, tmp_path)
 
 
@@ -99,10 +100,10 @@ def test_other_texts_labels_or_wordings_do_not_continue_a_run_nor_overwrite_a_fi
         (rows(), policy, said, "texts"),
         (rows(), reworded, None, "wordings"),
     ):
-        with pytest.raises(ValueError, match=f"made with other {name}: use another --out"):
+        with pytest.raises(ConfigurationError, match=f"made with other {name}: use another --out"):
             tune_teacher(settings(tiny_gemma, epochs=1), other, asked, tmp_path, soft)
     (tmp_path / "checkpoint.pt").unlink()  # as who wants its space back does
-    with pytest.raises(ValueError, match="made with other rank"):
+    with pytest.raises(ConfigurationError, match="made with other rank"):
         tune_teacher(settings(tiny_gemma, epochs=1, rank=8), rows(), policy, tmp_path)
     assert {path: path.read_bytes() for path in before if path.exists()} == {
         path: value for path, value in before.items() if path.name != "checkpoint.pt"
@@ -149,7 +150,7 @@ def test_a_second_run_goes_on_from_the_first_and_says_so(tiny_gemma, tmp_path):
 
 def test_a_run_can_end_with_the_mean_of_its_adapter_and_the_one_it_started_from(tiny_gemma, tmp_path):
     policy, first, second = load_policies()["default"], tmp_path / "first", tmp_path / "second"
-    with pytest.raises(ValueError, match="needs --start-from"):
+    with pytest.raises(ConfigurationError, match="needs --start-from"):
         tune_teacher(settings(tiny_gemma, average=True), rows(), policy, first)
     tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, first)
     on = settings(tiny_gemma, start_from=str(first), epochs=1)
@@ -185,11 +186,11 @@ def adapter(run):
 
 def test_it_goes_on_only_from_a_run_that_fits(tiny_gemma, tmp_path):
     policy = load_policies()["default"]
-    with pytest.raises(ValueError, match="no finished run"):
+    with pytest.raises(ConfigurationError, match="no finished run"):
         tune_teacher(settings(tiny_gemma, start_from=str(tmp_path / "none")), rows(), policy, tmp_path / "out")
     tune_teacher(settings(tiny_gemma, epochs=1), rows(), policy, tmp_path / "first")
     other = settings(tiny_gemma, start_from=str(tmp_path / "first"), rank=8)
-    with pytest.raises(ValueError, match="another rank"):
+    with pytest.raises(ConfigurationError, match="another rank"):
         tune_teacher(other, rows(), policy, tmp_path / "out")
 
 

@@ -7,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from loadtest.command import Unusable
 from loadtest.texts import BLOCK, deal, generate_texts, read_texts
 
 
@@ -61,11 +62,11 @@ def test_texts_come_from_a_file_each_once_and_none_empty(parquet):
 
 
 def test_too_few_texts_are_refused(parquet):
-    with pytest.raises(ValueError, match="50 different texts, fewer than 51"):
+    with pytest.raises(Unusable, match="50 different texts, fewer than 51"):
         read_texts(parquet, 51)
 
 
 def test_a_file_without_texts_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"words": ["a"]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="no column named text"):
+    with pytest.raises(Unusable, match="no column named text"):
         read_texts(tmp_path / "other.parquet", 1)

