@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     window_overlap_tokens: int = Field(32, ge=0, le=128, description="Tokens that neighbouring windows of a text share.")
     batch_max_items: int = Field(0, ge=0, description="Most windows in one model call; 0 means 32 on a CPU and 256 on a GPU.")
     batch_max_tokens: int = Field(
-        0, ge=0, description="Most tokens in one model call, padding included; 0 means 256 on a CPU and 16384 on a GPU."
+        0, ge=0, description="Most tokens in one model call, padding included; 0 means 192 on a CPU and 16384 on a GPU."
     )
     queue_max_items: Count = Field(1024, description="Most windows that wait; a request over it is shed.")
     queue_max_tokens: Count = Field(65_536, description="Most tokens that wait; a request over it is shed.")
@@ -284,7 +284,7 @@ class Settings(BaseSettings):
 
     def batch_tokens_on(self, device: Device) -> int:
         """``batch_max_tokens``, with 0 replaced."""
-        return self.batch_max_tokens or (16_384 if device == "cuda" else 256)
+        return self.batch_max_tokens or (16_384 if device == "cuda" else 192)
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:

@@ -112,7 +112,7 @@ def test_a_containers_cpu_limit_bounds_the_sessions(monkeypatch, tmp_path, limit
 def test_a_gpu_gets_one_session_and_larger_batches():
     assert Settings().sessions_on("cuda") == 1
     by_device = [(Settings().batch_items_on(device), Settings().batch_tokens_on(device)) for device in ("cpu", "cuda")]
-    assert by_device == [(32, 256), (256, 16_384)]
+    assert by_device == [(32, 192), (256, 16_384)]
     chosen = Settings(sessions=3, batch_max_items=7, batch_max_tokens=99)
     assert {(chosen.sessions_on(d), chosen.batch_items_on(d), chosen.batch_tokens_on(d)) for d in ("cpu", "cuda")} == {
         (3, 7, 99)

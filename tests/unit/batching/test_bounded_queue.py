@@ -123,16 +123,21 @@ def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
     assert (queue.items, queue.tokens) == (0, 0)
 
 
-def test_a_long_request_gives_way_for_a_tenth_of_a_millisecond_per_token_and_no_longer(request_of):
-    """2,048 tokens: 0.2048 s, whatever comes in the meantime, and long before anyone's deadline."""
+def test_a_long_request_gives_way_for_four_tenths_of_a_millisecond_per_token_and_no_longer(request_of):
+    """2,048 tokens: 0.8192 s, whatever comes in the meantime."""
     queue = BoundedQueue(BatchLimits(max_batch_tokens=256))
-    long, early, late = request_of(*[128] * 16), request_of(24, after_s=0.2), request_of(24, after_s=0.203)
+    long, early, late = request_of(*[128] * 16), request_of(24, after_s=0.8), request_of(24, after_s=0.82)
     queue.put_all(long)
     queue.put_all(early)
     assert queue.take() == early.items
     queue.put_all(late)
     assert [queue.take() for _ in range(8)] == [long.items[i : i + 2] for i in range(0, 16, 2)]
     assert queue.take() == late.items
+
+
+def test_nobody_gives_way_for_more_than_a_quarter_of_its_time():
+    request = Request([(None, 128)] * 16, queued_at=10.0, deadline=12.0, future=None)
+    assert request.turn_at == 10.5
 
 
 @pytest.mark.parametrize("windows", [100, 188, 255, 1_023])
