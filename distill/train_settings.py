@@ -12,9 +12,9 @@ MIN_WINDOW_TOKENS, MAX_WINDOW_TOKENS = 35, 512
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """``max_tokens`` goes into the artefact's manifest. Of a student to ``start_from`` the head comes along, the projector
-    doesn't. ``average`` gives most of what is new, and less of what was forgotten over it (Wortsman et al., "Robust
-    fine-tuning of zero-shot models", 2022).
+    """``max_tokens`` goes into the artefact's manifest. ``start_from`` takes over a student's encoder and head, not its
+    projector. ``average`` keeps most of what the run learned and forgets less of what its start knew (Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", 2022).
 
     Raises:
         ConfigurationError: windows of ``max_tokens`` couldn't overlap, or no artefact may have them.

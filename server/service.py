@@ -187,7 +187,7 @@ class Service:
         old, self.student = self.student, student
         self.student.batcher.start()
         self.drift.judge_by(self.student.artifact.hash, self.student.reference)
-        # Whoever holds it has heard by the deadline of its own.
+        # Every request that holds the old student has its answer or its 504 by then.
         patience_s = self._settings.request_timeout_s + self._settings.drain_timeout_s
         retiring = asyncio.create_task(old.retire(patience_s), name="retire")
         self._retiring[retiring] = old

@@ -77,15 +77,15 @@ class Settings(BaseSettings):
     shadow_share: Share = Field(0.05, description="Share of the texts that the shadow student scores too, after the answer.")
     drift_reference: Path | None = Field(
         None,
-        description="JSON file from GET /admin/drift, or a list of several, that drift is measured against; left out, or where "
-        "it is of another artefact's scores, the artefact's own reference is.",
+        description="JSON file from GET /admin/drift, or a list of such files, to measure drift against. Left out, or made by "
+        "another artefact, the artefact's own reference is used.",
     )
     drift_window_s: float = Field(
         24 * 3600.0,
         ge=60,
         le=31 * 24 * 3600,
         allow_inf_nan=False,
-        description="How far back the traffic reaches that is held against it, in seconds.",
+        description="Length of the window of traffic that drift is measured on, in seconds.",
     )
 
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         0.1, description="First pause before a session that died starts again, in seconds; doubles."
     )
     session_stuck_s: Seconds = Field(
-        10.0, description="A model call of this length is given up with its session, and another session is made, in seconds."
+        10.0, description="A model call that takes this long is abandoned and its session replaced, in seconds."
     )
     window_overlap_tokens: int = Field(32, ge=0, le=128, description="Tokens that neighbouring windows of a text share.")
     batch_max_items: int = Field(0, ge=0, description="Most windows in one model call; 0 means 32 on a CPU and 256 on a GPU.")
@@ -121,10 +121,10 @@ class Settings(BaseSettings):
         None, description="TOML file of the API keys' hashes and rates; left out, everybody may ask."
     )
     request_timeout_s: Seconds = Field(
-        5.0, description="The one deadline of a request, in seconds; X-Request-Timeout-S can ask for a sooner one."
+        5.0, description="Deadline of a request, in seconds; a client asks for a shorter one with X-Request-Timeout-S."
     )
     read_timeout_s: Seconds = Field(
-        5.0, description="How long the head of a request may take to come in, and the rest of a refused one, in seconds."
+        5.0, description="How long a request's head may take to arrive, and the rest of a request that was refused, in seconds."
     )
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Largest head of a request, in bytes.")
     read_max_bytes: Count = Field(
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         "a bare Yes or No is read.",
     )
     teacher_api_key_file: Path | None = Field(None, description="File that holds the API key for a teacher URL.")
-    teacher_timeout_s: Seconds = Field(2.0, description="The longest an escalation may take, in seconds.")
+    teacher_timeout_s: Seconds = Field(2.0, description="Deadline of an escalation, in seconds.")
     teacher_path: Path | None = Field(
         None,
         description="Folder of the teacher's adapter and calibration. Left out, the embedded teacher uses the shipped one, and "
@@ -167,23 +167,31 @@ class Settings(BaseSettings):
     )
 
     teacher_try_timeout_s: Seconds | None = Field(
-        None, description="The longest one try at one teacher URL may take, in seconds; another is asked in what time is left."
+        None, description="Timeout of one attempt at one teacher URL, in seconds; what time is left goes to another URL."
     )
     teacher_hedge_after_s: Seconds | None = Field(
-        None, description="After so many seconds without an answer, ask a second teacher URL too; left out, never."
+        None, description="After this many seconds without an answer, a second teacher URL is asked too; left out, never."
     )
     teacher_max_in_flight: Count = Field(16, description="Most texts being judged at once per teacher URL; more wait.")
-    teacher_breaker_window: Count = Field(10, description="How many of an endpoint's last tries its breaker looks at.")
-    teacher_breaker_failures: Count = Field(5, description="How many of those must fail or be slow for it to open.")
-    teacher_breaker_open_s: Seconds = Field(5.0, description="How long it stays open before one question probes, in seconds.")
-    teacher_slow_s: Seconds = Field(1.5, description="A try that takes longer counts as failed for the breaker, in seconds.")
+    teacher_breaker_window: Count = Field(
+        10, description="How many recent attempts at a teacher URL its circuit breaker counts."
+    )
+    teacher_breaker_failures: Count = Field(
+        5, description="How many of them must have failed or been slow to open the breaker."
+    )
+    teacher_breaker_open_s: Seconds = Field(
+        5.0, description="How long an open breaker waits before it lets one question through as a trial, in seconds."
+    )
+    teacher_slow_s: Seconds = Field(
+        1.5, description="An attempt that takes longer counts as failed for the breaker, in seconds."
+    )
 
     teacher_max_share: Share | None = Field(None, description="Most questions to the teacher, as a share of the texts checked.")
     teacher_max_per_s: Rate | None = Field(None, description="Most questions to the teacher per second.")
     teacher_max_tokens_per_s: Rate | None = Field(None, description="Most prompt tokens to the teacher per second, estimated.")
-    teacher_key_max_share: Share | None = Field(None, description="The same bound on share, for each API key.")
-    teacher_key_max_per_s: Rate | None = Field(None, description="The same bound on questions, for each API key.")
-    teacher_key_max_tokens_per_s: Rate | None = Field(None, description="The same bound on tokens, for each API key.")
+    teacher_key_max_share: Share | None = Field(None, description="As --teacher-max-share, for each API key.")
+    teacher_key_max_per_s: Rate | None = Field(None, description="As --teacher-max-per-s, for each API key.")
+    teacher_key_max_tokens_per_s: Rate | None = Field(None, description="As --teacher-max-tokens-per-s, for each API key.")
     teacher_cache_max_items: int = Field(10_000, ge=0, description="Most answers of the teacher that are kept; 0 keeps none.")
     teacher_cache_ttl_s: Seconds = Field(300.0, description="How long an answer of the teacher is kept, in seconds.")
     async_max_items: Count = Field(
@@ -192,7 +200,7 @@ class Settings(BaseSettings):
         "A result that was polled makes room.",
     )
     async_ttl_s: Seconds = Field(
-        300.0, description="How long the result of such an escalation is kept, in seconds; more than teacher_timeout_s."
+        300.0, description="How long the result of an async escalation is kept, in seconds; more than teacher_timeout_s."
     )
 
     feedback_dir: Path | None = Field(
@@ -205,8 +213,8 @@ class Settings(BaseSettings):
     )
     feedback_hash_key_file: Path | None = Field(
         None,
-        description="File of the key of those hashes, made if it isn't there; left out, hash.key in the folder. Servers with "
-        "one key give one text one hash.",
+        description="File of the key for the hashes of texts, created if missing; left out, hash.key in feedback_dir. Servers "
+        "that share a key give a text the same hash.",
     )
     feedback_sample_share: float = Field(
         0.01, ge=0, le=1, description="Share of all texts to log, whatever their scores; escalated ones are logged anyway."
@@ -224,10 +232,10 @@ class Settings(BaseSettings):
         30 * 86_400.0, ge=3_600, le=3_650 * 86_400.0, description="How long a record is kept at most, in seconds."
     )
     feedback_recall_max_items: Count = Field(
-        50_000, description="Of how many texts the verdicts are remembered, for corrections; about 0.5 kB each."
+        50_000, description="How many texts' verdicts are remembered for corrections; about 0.5 kB each."
     )
     feedback_recall_s: float = Field(
-        86_400.0, gt=0, le=30 * 86_400.0, description="For how long they are remembered, in seconds."
+        86_400.0, gt=0, le=30 * 86_400.0, description="How long verdicts are remembered for corrections, in seconds."
     )
 
     @field_validator("teacher")

@@ -11,8 +11,8 @@ class SharedBound:
     def take(self, more: int, *, held: int = 0) -> bool:
         """Let one who holds ``held`` have ``more``; False, and nothing taken, if there is no room.
 
-        It must leave free as much as it comes to, so that large ones, however many, leave room for smaller. One that is
-        alone is let in, whatever its size: that is for its owner to bound.
+        What it holds in the end must leave as much free again, so that large holders, however many, leave room for smaller
+        ones. A holder that is alone may have any amount: bounding a single one is its owner's task.
         """
         others = self._held - held
         if others and others + 2 * (held + more) > self._most:

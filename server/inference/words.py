@@ -52,8 +52,8 @@ class WordReader:
 
 
 def reads_by_word(tokenizer: Tokenizer) -> bool:
-    """Whether it cleans a plain text character by character, cuts it at white space and around each punctuation mark, reads
-    the pieces one by one, and takes none of it for a token of its own, as BERT's does."""
+    """Whether it reads each word of a plain text on its own, as BERT's tokenizer does: it cleans character by character, cuts
+    at white space and around each punctuation mark, and takes nothing in the text for a special token."""
     return (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)

@@ -141,8 +141,8 @@ class TeacherRoute:
         return flight
 
     async def _await(self, flight: "_Flight", digest: bytes, deadline: float) -> Judgement:
-        """The flight's result. Who runs out of time leaves it under way: its answer is worth keeping, its failure worth
-        knowing. Who is cancelled as the last to wait takes it along: nobody wants it."""
+        """The flight's result. A caller whose time runs out leaves the flight going, for its answer is cached and its failure
+        counted. The last caller that is cancelled cancels the flight, for nobody waits for it."""
         flight.waiting += 1
         try:
             done, _ = await asyncio.wait([flight.task], timeout=max(0.0, deadline - time.monotonic()))
