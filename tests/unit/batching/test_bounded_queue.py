@@ -123,10 +123,10 @@ def test_whose_turn_it_is_is_taken_however_odd_its_length(request_of):
     assert (queue.items, queue.tokens) == (0, 0)
 
 
-def test_a_long_request_gives_way_for_four_tenths_of_a_millisecond_per_token_and_no_longer(request_of):
-    """2,048 tokens: 0.8192 s, whatever comes in the meantime."""
+def test_a_long_request_gives_way_for_three_tenths_of_a_millisecond_per_token_and_no_longer(request_of):
+    """2,048 tokens: 0.6144 s, whatever comes in the meantime."""
     queue = BoundedQueue(BatchLimits(max_batch_tokens=256))
-    long, early, late = request_of(*[128] * 16), request_of(24, after_s=0.8), request_of(24, after_s=0.82)
+    long, early, late = request_of(*[128] * 16), request_of(24, after_s=0.6), request_of(24, after_s=0.61)
     queue.put_all(long)
     queue.put_all(early)
     assert queue.take() == early.items
