@@ -25,7 +25,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
     Args:
         logits: raw logits or margins, float (N, C).
-        labels: (N, C) with 1, 0 or NaN.
+        labels: (N, C) with 1, 0 or NaN; what lies between is left out.
 
     Raises:
         ConfigurationError: not even all categories together have both labels, or the logits rank against the labels.
@@ -54,7 +54,7 @@ def calibrated_logits(logits: np.ndarray, calibration: Calibration) -> np.ndarra
 
 
 def _fit(raw: np.ndarray, labels: np.ndarray, *, min_labels: int = 1) -> Platt | None:
-    known = ~np.isnan(labels)
+    known = (labels == 0) | (labels == 1)
     raw, labels = raw[known].astype(np.float64)[:, None], labels[known]
     rarest = min((labels == 1).sum(), (labels == 0).sum())
     if rarest < min_labels:

@@ -8,7 +8,7 @@ from pathlib import Path
 from distill import verbs
 from distill.cascade import verbs as cascade_verbs
 from distill.mining import verb as mining_verb
-from distill.settings_flags import add_flags, positive
+from distill.settings_flags import add_flags, between, positive
 from server.core.errors import StillguardError
 from server.core.policy import DEFAULT_POLICY_FILE
 
@@ -98,11 +98,12 @@ def _add_teacher_verbs(subparsers) -> None:
     )
     sub.add_argument("--all", action="store_true", help="every text of the split, unlabelled ones too: for what `mine` wrote")
     sub.add_argument("--max-text-tokens", type=positive, default=256, help=MAX_TEXT_TOKENS_HELP)
-    sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    sub.add_argument("--seed", type=between(0, 2**32 - 1), default=0, help="of the draw (default: 0)")
 
 
 def _add_student_verbs(subparsers) -> None:
     from distill.losses import LossWeights
+    from distill.planting import MIN_CHARS
     from distill.student import PACKAGED_STUDENT
     from distill.train_settings import TrainSettings
 
@@ -114,9 +115,12 @@ def _add_student_verbs(subparsers) -> None:
         "--rows", type=positive, default=12_000, help="texts to make, three quarters of them harmless (default: 12000)"
     )
     sub.add_argument(
-        "--max-chars", type=positive, default=800, help="the longest, in characters (default: 800, one window of 256 tokens)"
+        "--max-chars",
+        type=between(MIN_CHARS),
+        default=800,
+        help="the longest, in characters (default: 800, one window of 256 tokens)",
     )
-    sub.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    sub.add_argument("--seed", type=between(0, 2**32 - 1), default=0, help="of the draw (default: 0)")
     sub.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the file to write")
 
     sub = _add_verb(subparsers, "train", verbs.train, "train the student on human labels and the teacher's signals; resumes")

@@ -66,15 +66,7 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
         ConfigurationError: there is no such file, it is no Parquet file or lacks a column, the split is empty, or a row
             holds something else than a text, a known role, and labels in [0, 1] or null.
     """
-    if not path.exists():
-        raise ConfigurationError(f"{path}: no such file")
-    try:
-        frame = pd.read_parquet(path)
-    except ValueError as error:  # as pyarrow's own are
-        raise ConfigurationError(f"{path} is no Parquet file: {error}") from None
-    missing = {"text", "dataset", "split", *CATEGORIES} - set(frame.columns)
-    if missing:
-        raise ConfigurationError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    frame = read_table(path, ("text", "dataset", "split", *CATEGORIES))
     frame = frame[frame["split"] == split]
     if frame.empty:
         raise ConfigurationError(f"{path} has no rows of split {split!r}")
@@ -102,6 +94,19 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     else:
         roles = ["assistant" if name in _ASSISTANT_SIDE else "user" for name in datasets]
     return LabelledTexts([canonicalise(text).text for text in frame["text"]], roles, labels, datasets)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """All that a Parquet file holds. Raises ConfigurationError: there is none, or it lacks one of ``columns``."""
+    if not path.exists():
+        raise ConfigurationError(f"{path}: no such file")
+    try:
+        frame = pd.read_parquet(path)
+    except ValueError as error:  # as pyarrow's own are
+        raise ConfigurationError(f"{path} is no Parquet file: {error}") from None
+    if missing := set(columns) - set(frame.columns):
+        raise ConfigurationError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    return frame
 
 
 def _check(path: Path, column: str, frame: pd.DataFrame, is_right: Sequence[bool], what: str) -> None:

@@ -15,6 +15,8 @@ from server.core.taxonomy import CATEGORIES
 
 DATASET = "planted"
 _HARM_CHARS, _HOST_CHARS = (12, 300), (20, 300)
+MIN_CHARS = 100
+"""The shortest text that is made, about; so the least ``max_chars``."""
 _BETWEEN = (" ", "\n", "\n\n")
 
 
@@ -88,7 +90,7 @@ def _draw(harmful: LabelledTexts, size: int, rng: np.random.Generator) -> np.nda
 
 def _target(rng: np.random.Generator, max_chars: int) -> int:
     """Log-uniform, so that short company is as well known as long."""
-    return int(np.exp(rng.uniform(np.log(100), np.log(max_chars))))
+    return int(np.exp(rng.uniform(np.log(MIN_CHARS), np.log(max_chars))))
 
 
 def _among(harm: str | None, chars: int, company: list[str], rng: np.random.Generator) -> str:

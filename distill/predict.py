@@ -1,6 +1,5 @@
 """Raw logits of a trained student over many texts, nearly as the server will: by windows, maximum over windows."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from distill.calibrate import apply_calibration, calibrated_logits
+from distill.json_file import read_json
 from distill.student import check_student, load_student
 from server.core.calibration import Calibration, calibration_from_json
 from server.core.errors import ConfigurationError
@@ -19,7 +19,7 @@ def checkpoint_logits(checkpoint: Path, texts: list[str]) -> np.ndarray:
     Raises:
         FileNotFoundError: there is no trained student.
     """
-    max_tokens = json.loads((checkpoint / "student.json").read_text())["max_tokens"]
+    max_tokens = read_json(checkpoint / "student.json")["max_tokens"]
     return student_logits(*load_student(checkpoint), texts, max_tokens=max_tokens)
 
 
@@ -44,7 +44,7 @@ def _calibration(checkpoint: Path) -> Calibration:
     path = checkpoint / "calibration.json"
     if not path.exists():
         raise ConfigurationError(f"{checkpoint} is not calibrated yet: run calibrate first")
-    return calibration_from_json(json.loads(path.read_text()))
+    return calibration_from_json(read_json(path))
 
 
 def student_logits(model, tokenizer, texts: list[str], *, max_tokens: int, batch_size: int = 64) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.data import LabelledTexts
+from distill.json_file import read_json
 from distill.signals import text_digest
 from server.core.errors import ConfigurationError
 
@@ -31,7 +32,7 @@ def hold_to(path: Path, record: dict[str, Any], *, has_begun: bool) -> None:
         raise ConfigurationError(
             f"{path.parent} holds a run without {path.name}, which says what it was made with: use another --out"
         )
-    found = json.loads(path.read_text())
+    found = read_json(path)
     changed = [name for name in record if name not in found or found[name] != record[name]]
     if changed:
         raise ConfigurationError(f"{path.parent} holds a run that was made with other {', '.join(changed)}: use another --out")

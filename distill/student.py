@@ -69,7 +69,7 @@ def new_student(base: str = PACKAGED_STUDENT, *, attention: str = "sdpa"):
     folder = str(packaged_student()) if base == PACKAGED_STUDENT else base
     try:
         config = AutoConfig.from_pretrained(folder, attn_implementation=attention)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"base {base} is no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
         ) from None
@@ -94,7 +94,10 @@ def load_student(checkpoint: Path, *, attention: str = "sdpa"):
         ConfigurationError: there is no student there, or its categories are not this code's.
     """
     check_student(checkpoint)
-    model = StudentForModeration.from_pretrained(checkpoint, attn_implementation=attention)
+    try:
+        model = StudentForModeration.from_pretrained(checkpoint, attn_implementation=attention)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{checkpoint}: the student there can't be read: {str(error).splitlines()[0]}") from None
     found = tuple(model.config.id2label[index] for index in range(len(model.config.id2label)))
     if found != CATEGORIES:
         raise ConfigurationError(f"{checkpoint}: categories {found} are not {CATEGORIES}")

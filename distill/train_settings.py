@@ -21,19 +21,19 @@ class TrainSettings:
     """
 
     base: str = knob(help=f"{PACKAGED_STUDENT} (installed as a package), or a BERT's folder or hub id")
-    epochs: float = knob(2.0, help="passes over the training texts")
-    batch_size: int = knob(64, help="texts per step")
-    learning_rate: float = knob(1e-4, help="AdamW's, at the end of the warm-up; then linear to 0")
-    weight_decay: float = knob(0.01, help="AdamW's, of all but biases and LayerNorms")
-    warmup_ratio: float = knob(0.06, help="share of the steps over which the rate rises from 0")
-    max_grad_norm: float = knob(1.0, help="gradients are clipped to this norm")
+    epochs: float = knob(2.0, least=0.001, help="passes over the training texts")
+    batch_size: int = knob(64, least=1, help="texts per step")
+    learning_rate: float = knob(1e-4, least=0, help="AdamW's, at the end of the warm-up; then linear to 0")
+    weight_decay: float = knob(0.01, least=0, help="AdamW's, of all but biases and LayerNorms")
+    warmup_ratio: float = knob(0.06, least=0, most=1, help="share of the steps over which the rate rises from 0")
+    max_grad_norm: float = knob(1.0, least=0, help="gradients are clipped to this norm")
     max_tokens: int = knob(
         256,
         help=f"the student's window, special tokens included, {MIN_WINDOW_TOKENS} to {MAX_WINDOW_TOKENS}; longer texts are cut",
     )
-    feature_dimensions: int = knob(256, help="principal components of the teacher's hidden states to learn")
-    eval_every_steps: int = knob(400, help="steps between checkpoints; the one with the best AU-PRC on dev is kept")
-    seed: int = knob(0, help="of the draw of texts, their order, the head and dropout")
+    feature_dimensions: int = knob(256, least=1, help="principal components of the teacher's hidden states to learn")
+    eval_every_steps: int = knob(400, least=1, help="steps between checkpoints; the one with the best AU-PRC on dev is kept")
+    seed: int = knob(0, least=0, most=2**32 - 1, help="of the draw of texts, their order, the head and dropout")
     start_from: str = knob("", help="run folder of a student to go on from, in place of the base")
     average: bool = knob(False, help="end with the mean of the student trained and of the one it started from")
 

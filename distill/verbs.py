@@ -13,6 +13,7 @@ from distill import calibrate as calibration_room
 from distill import metrics
 from distill.cascade.choose import choose_without_teacher
 from distill.data import LabelledTexts, balanced_indices, load_split, random_indices
+from distill.json_file import read_json
 from distill.policy_file import write_numbers
 from distill.settings_flags import from_flags
 from server.core.calibration import calibration_to_json
@@ -235,7 +236,7 @@ def _earlier(run: str) -> list[dict[str, Any]]:
     path = Path(run) / "provenance.json"
     if not run or not path.exists():
         return []
-    record = json.loads(path.read_text())
+    record = read_json(path)
     return [*record.pop("earlier", []), record]
 
 

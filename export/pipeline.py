@@ -1,6 +1,5 @@
 """From a trained checkpoint to a proven artefact, top to bottom."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.folder import appearing_whole, check_destination
+from distill.json_file import read_json
 from distill.metrics import evaluate
 from distill.student import load_student
 from export.histograms import count_scores
@@ -73,10 +73,7 @@ def export_checkpoint(
     trained = _read_json(checkpoint / "student.json").get("max_tokens", DEFAULT_MAX_TOKENS)
     max_tokens = settings.max_tokens or trained
     provenance = _read_json(checkpoint / "provenance.json")
-    try:
-        model, tokenizer = load_student(checkpoint)
-    except OSError as error:
-        raise ConfigurationError(str(error)) from None
+    model, tokenizer = load_student(checkpoint)
     reference = shipped_sentences()
     if data:
         reference = load_reference(data, limit=reference_texts)
@@ -192,9 +189,4 @@ def _write_graphs(model: Any, windows: Windows, scratch: Path, final: Path, sett
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not JSON: {error}") from None
+    return read_json(path) if path.is_file() else {}

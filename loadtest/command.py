@@ -58,6 +58,13 @@ def conclude(record: dict[str, Any], out: Path, *, shown: str, written: Sequence
     return 0 if record["is_passed"] else MISSED
 
 
+def count(given: str) -> int:
+    """For ``type=``: a whole number, at least 1."""
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
+    return int(given)
+
+
 def add_api_key(parser: argparse._ActionsContainer) -> None:
     """The option ``--api-key-file``, for :func:`read_api_key`."""
     parser.add_argument("--api-key-file", type=Path, metavar="PATH", help="holds the API key to send")

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     queue_max_items: Count = Field(1024, description="Most windows that wait; a request over it is shed.")
     queue_max_tokens: Count = Field(65_536, description="Most tokens that wait; a request over it is shed.")
     queue_max_wait_s: Seconds = Field(
-        0.75, description="A request that would wait for longer than this, by the present rate, is shed, in seconds."
+        0.75, description="A request with more ahead of it than this, in seconds at the present rate, is shed."
     )
     encode_inline_chars: int = Field(
         2_000, ge=0, description="Requests of up to this many characters are encoded on the event loop, longer ones off it."
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         10, description="How many recent attempts at a teacher URL its circuit breaker counts."
     )
     teacher_breaker_failures: Count = Field(
-        5, description="How many of them must have failed or been slow to open the breaker."
+        5, description="How many of the attempts in --teacher-breaker-window must have failed or been slow to open the breaker."
     )
     teacher_breaker_open_s: Seconds = Field(
         5.0, description="How long an open breaker waits before it lets one question through as a trial, in seconds."

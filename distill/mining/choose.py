@@ -45,7 +45,7 @@ def choose(candidates: Sequence[Candidate], rows: int, left_out: Counter[str]) -
 
 
 def _most(stratum: Stratum, sizes: Counter[Stratum]) -> int:
-    """How many texts of a stratum the balance allows: all of them if nobody judged them, or if no other stratum is there."""
+    """How many texts of a stratum the balance allows: all, if nobody judged them or there is no other judged stratum."""
     others = [size for other, size in sizes.items() if other != stratum and other[1] >= 0]
     if stratum[1] < 0 or not others:
         return sizes[stratum]

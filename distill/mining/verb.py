@@ -6,9 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from distill.data import load_split
+from distill.data import load_split, read_table
 from distill.mining.candidates import PEOPLE, Candidate
 from distill.mining.choose import choose
 from distill.mining.fold import fold, near_any
@@ -89,10 +87,10 @@ def _from_stress(arguments: Namespace, left_out: Counter[str]) -> list[Candidate
 
 
 def _held_out_texts(arguments: Namespace) -> list[str]:
-    base = pd.read_parquet(arguments.data, columns=["text", "split"])
+    base = read_table(arguments.data, ("text", "split"))
     texts = base.loc[base["split"] != "train", "text"].tolist()
     for path in arguments.held_out:
-        texts += pd.read_parquet(path, columns=["text"])["text"].tolist()
+        texts += read_table(path, ("text",))["text"].tolist()
     return [canonicalise(text).text for text in texts]
 
 

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from distill.json_file import read_json
 from server.core.errors import ConfigurationError
 
 PEFT_CONFIG = "peft_config"
@@ -26,7 +27,7 @@ class Adapter:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """PEFT's configuration in the folder that ``save_pretrained`` wrote, but for where the base lay on that machine."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "adapter_config.json")
     return config | {"base_model_name_or_path": None}
 
 

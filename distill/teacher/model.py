@@ -47,22 +47,17 @@ def load_base(name: str, *, dtype: torch.dtype, attention: str = "sdpa"):
         ConfigurationError: nothing of that name is here, and the hub gives nothing either.
     """
     path = gguf_of(name)
+    if path is not None and not path.is_file():
+        raise ConfigurationError(f"{path}: no such file")
+    source, file = (name, {}) if path is None else (path.parent, {"gguf_file": path.name})
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention, **file)
+        tokenizer = AutoTokenizer.from_pretrained(source, **file)
+    except (OSError, ValueError) as error:  # the latter: an architecture that transformers has no causal model of
+        what = "no teacher and no model's folder here, and the hub gave none" if path is None else "no model that can be read"
+        raise ConfigurationError(f"{name} is {what}: {str(error).splitlines()[0]}") from None
     if path is not None:
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: no such file")
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         _match_llama_cpp(tokenizer, path)
-    else:
-        try:
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention)
-            tokenizer = AutoTokenizer.from_pretrained(name)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{name} is no teacher and no model's folder here, and the hub gave none: {str(error).splitlines()[0]}"
-            ) from None
     model.eval()
     return model, tokenizer
 

@@ -1,10 +1,10 @@
 """The served form of a tuned teacher: GGUF adapter for llama.cpp, FP16 safetensors copy, and the manifest."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from distill.folder import appearing_whole
+from distill.json_file import read_json
 from distill.teacher.card import teacher_card
 from server.core.artifact import MODEL_CARD, file_sha256
 from server.core.calibration import calibration_to_json
@@ -31,14 +31,14 @@ def pack(run: Path, out: Path, policy: Policy, *, allow_replace: bool = False) -
     calibration = load_calibration(str(run))
     if calibration is None:
         raise ConfigurationError(f"{run} is not calibrated: run calibrate-teacher first")
-    settings = json.loads((run / "tune.json").read_text())
+    settings = read_json(run / "tune.json")
     base = gguf_of(settings["base"])
     if base is None:
         raise ConfigurationError(
             f"only an adapter of a GGUF base can be packed; {settings['base']} is served by vLLM, as the docs say"
         )
     heads, kv_heads = _heads(base)
-    metrics = {path.stem: json.loads(path.read_text()) for path in sorted(run.glob("*.json")) if path.stem in ("dev", "test")}
+    metrics = {path.stem: read_json(path) for path in sorted(run.glob("*.json")) if path.stem in ("dev", "test")}
     with appearing_whole(out, manifest=TEACHER_MANIFEST, allow_replace=allow_replace) as scratch:
         packed = scratch / "artifact"
         write_gguf_adapter(run / "adapter", packed / ADAPTER_GGUF, heads=heads, kv_heads=kv_heads)

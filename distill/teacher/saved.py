@@ -7,12 +7,12 @@ anything else    a base that judges as it comes (google/shieldgemma-2b): :func:`
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from distill.json_file import read_json
 from distill.signals import SignalStore
 from distill.teacher.model import Judge, gguf_of, load_base
 from server.core.artifact import file_sha256
@@ -100,13 +100,13 @@ def load_calibration(teacher: str) -> Calibration | None:
     if (packed := _packed(teacher)) is not None:
         return packed.calibration
     path = calibration_path(teacher)
-    return calibration_from_json(json.loads(path.read_text())) if path.exists() else None
+    return calibration_from_json(read_json(path)) if path.exists() else None
 
 
 def _tuned(teacher: str) -> dict[str, Any] | None:
     """What ``tune.json`` holds; None for what isn't a run folder."""
     path = Path(teacher) / "tune.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _packed(teacher: str) -> TeacherManifest | None:

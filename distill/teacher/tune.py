@@ -24,6 +24,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from distill.data import LabelledTexts
+from distill.json_file import read_json
 from distill.run_record import hold_to, rows_digest
 from distill.settings_flags import knob
 from distill.teacher.model import PACKAGED_TEACHER, Judge, TreeEncoder, load_base
@@ -46,19 +47,19 @@ class TuneSettings:
     base: str = knob(help=f"{PACKAGED_TEACHER} (installed as a package), a .gguf file, a model folder, or a hub id")
     start_from: str = knob("", help="run folder whose adapter this run goes on from; draw other texts (--seed) then")
     prompt: str = knob(TITLE.name, help="the form of the question", choices=tuple(PROMPT_FORMS))
-    batch_rows: int = knob(32, help="texts per step")
-    rank: int = knob(16, help="the adapter's (LoRA)")
-    learning_rate: float = knob(6e-4, help="AdamW's, at the end of the warm-up; then linear to 0")
-    epochs: int = knob(1, help="passes over the texts")
-    max_text_tokens: int = knob(128, help="a longer text is cut to as many of the teacher's tokens")
-    max_batch_tokens: int = knob(2048, help="padded tokens of one pass through the model; a step may take several")
-    answer_weight: float = knob(0.1, help="of -log(P(Yes) + P(No)) in the loss")
+    batch_rows: int = knob(32, least=1, help="texts per step")
+    rank: int = knob(16, least=1, help="the adapter's (LoRA)")
+    learning_rate: float = knob(6e-4, least=0, help="AdamW's, at the end of the warm-up; then linear to 0")
+    epochs: int = knob(1, least=1, help="passes over the texts")
+    max_text_tokens: int = knob(128, least=1, help="a longer text is cut to as many of the teacher's tokens")
+    max_batch_tokens: int = knob(2048, least=1, help="padded tokens of one pass through the model; a step may take several")
+    answer_weight: float = knob(0.1, least=0, help="of -log(P(Yes) + P(No)) in the loss")
     pool_with: str = knob("", help="run folder of a student, whose word is pooled with that of --start-from")
-    soft: float = knob(0.5, help="weight of the pool's word in a label, 0 to 1; people have the rest")
+    soft: float = knob(0.5, least=0, most=1, help="weight of the pool's word in a label, 0 to 1; people have the rest")
     average: bool = knob(False, help="end with the mean of this run's adapter and of the one it started from")
-    checkpoint_every_s: float = knob(300.0, help="seconds between checkpoints: what a kill can cost")
+    checkpoint_every_s: float = knob(300.0, least=0, help="seconds between checkpoints: what a kill can cost")
     compile: bool = knob(False, help="torch.compile: a third faster on CPUs; needs a C++ compiler")
-    seed: int = knob(0, help="of the draw of texts, their order and the adapter's start")
+    seed: int = knob(0, least=0, most=2**32 - 1, help="of the draw of texts, their order and the adapter's start")
 
 
 _MAY_CHANGE = {"average", "checkpoint_every_s", "compile"}
@@ -137,7 +138,7 @@ def _load_adapter(model, run: Path, settings: TuneSettings) -> list[dict[str, An
     """
     if not (run / "tune.json").exists():
         raise ConfigurationError(f"--start-from {run}: there is no finished run of tune-teacher there")
-    record = json.loads((run / "tune.json").read_text())
+    record = read_json(run / "tune.json")
     other = [name for name in ("base", "prompt", "rank") if record[name] != getattr(settings, name)]
     if other:
         raise ConfigurationError(f"--start-from {run}: it was tuned with another {', '.join(other)}")

@@ -55,7 +55,7 @@ def play_with_workers(
         start_worker: starts a worker for a port on this machine; None where they are started elsewhere.
 
     Raises:
-        WorkersMissing: not all connected within :data:`JOIN_TIMEOUT_S`.
+        Unusable: not all connected within :data:`JOIN_TIMEOUT_S`.
     """
     environment = _environment(plan)
     runner = environment.create_master_runner(*bind)

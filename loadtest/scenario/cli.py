@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.command import UNUSABLE, Unusable, verb_parser
+from loadtest.command import UNUSABLE, Unusable, count, verb_parser
 from loadtest.scenario.compose import compose
 from loadtest.scenario.exchange import FEEDBACK_PATH
 from loadtest.scenario.look import look_at
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--url", required=True, help="the server, which is asked what routes it has")
-    add("--count", type=int, default=2_048, metavar="N", help="requests, which go round; by default 2048")
+    add("--count", type=count, default=2_048, metavar="N", help="requests, which go round; by default 2048")
     add("--data", type=Path, metavar="PARQUET", help="texts from the column text of this file, in place of generated ones")
     add("--feedback", action="store_true", help="correct some verdicts, too: only where nobody learns from the feedback log")
     add("--seed", type=int, default=1, help="of texts and mix; by default 1")

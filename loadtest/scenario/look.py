@@ -25,12 +25,16 @@ def look_at(url: str) -> Offered:
     Raises:
         Unusable: not an HTTP URL, nobody answers, or it is another server.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, say
+        is_http = False
+    if not is_http:
         raise Unusable(f"{url} is no http:// or https:// URL")
     try:
         reply = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=_TIMEOUT_S)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Unusable(f"{url} doesn't answer: {type(error).__name__}") from None
     if reply.status_code != httpx.codes.OK:
         return Offered((CHECK_PATH, MODERATIONS_PATH), needs_key=False)

@@ -107,7 +107,7 @@ class Asker:
         nobody answered a request, with all patience, no more are sent.
 
         Raises:
-            Refused: the API key, the policy or the address is wrong.
+            Unusable: the API key, the policy or the address is wrong.
         """
         outcomes: list[Outcome] = [NotChecked("not asked")] * len(texts)
         firsts = iter(range(0, len(texts), ARRAY_TEXTS))
@@ -123,7 +123,7 @@ class Asker:
         """One outcome per text, of one request. If that fails for what may be one text's fault, each is asked about alone.
 
         Raises:
-            Refused: as above.
+            Unusable: as above.
         """
         answered = await self._ask_patiently(texts)
         if not isinstance(answered, _Failure):
@@ -172,7 +172,7 @@ class Asker:
 
 
 def _read_error(reply: httpx.Response) -> _Failure:
-    """Raises Refused: asking again, or asking something else, is of no use."""
+    """Raises Unusable: asking again, or asking something else, is of no use."""
     status, (code, message) = reply.status_code, _read_envelope(reply)
     if status in _NEVER or code == "unknown_policy" or reply.is_redirect:
         what = ": ".join(filter(None, (code, message))) or reply.reason_phrase

@@ -12,7 +12,18 @@ from typing import Any
 
 import httpx
 
-from loadtest.command import UNUSABLE, Unusable, add_api_key, add_out, conclude, judged, open_out, read_api_key, verb_parser
+from loadtest.command import (
+    UNUSABLE,
+    Unusable,
+    add_api_key,
+    add_out,
+    conclude,
+    count,
+    judged,
+    open_out,
+    read_api_key,
+    verb_parser,
+)
 from loadtest.goal import render_goals
 from loadtest.scenario.look import look_at
 from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome
@@ -134,18 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     add_api_key(parser)
     add("--by", metavar="COLUMN", help="the groups of the report; by default the column kind, where a file has it")
     add("--role", choices=ROLES, default="user", help="of texts for which the file names none; by default user")
-    add("--concurrency", type=_count, default=2, metavar="N", help="requests at a time; by default 2")
+    add("--concurrency", type=count, default=2, metavar="N", help="requests at a time; by default 2")
     add("--max-false-blocks", type=_share, metavar="X", help="limit: most safe texts blocked, of those checked in each file")
     add("--max-misses", type=_share, metavar="X", help="limit: most unsafe texts allowed, of those checked in each file")
     add("--keep-texts", action="store_true", help="also write the texts with a wrong verdict, to failures.jsonl")
     add_out(parser, takes="the report")
     return parser
-
-
-def _count(given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(given)
 
 
 def _share(given: str) -> float:

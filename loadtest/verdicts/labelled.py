@@ -20,10 +20,6 @@ Row = tuple[str, Mapping[str, Any]]
 """Where in the file it stands, in words, and its values by column."""
 
 
-class Unreadable(ValueError):
-    """The file isn't what was asked for; says where, and quotes nothing of it."""
-
-
 @dataclass(frozen=True, slots=True)
 class LabelledText:
     """``group`` is the value of the column that the report is divided by; None without such a column."""
@@ -52,7 +48,7 @@ def read_labelled(path: Path, *, by: str | None = None, role: str = "user") -> L
 
     Raises:
         OSError: the file can't be opened.
-        Unreadable: another kind of file, a column is missing, a value is none of those allowed, or no row has a label.
+        Unusable: another kind of file, a column is missing, a value is none of those allowed, or no row has a label.
     """
     try:
         rows = list(_reader(path)(path))

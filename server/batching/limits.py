@@ -19,8 +19,8 @@ class BatchLimits:
         max_queue_items: items that may wait, over all requests; bounds the queue's memory and bookkeeping.
         max_queue_tokens: tokens that may wait, over all requests. It is also the longest request that can be admitted, some
             200,000 characters of English, about two seconds of two cores.
-        max_queue_wait_s: a request that is expected to wait longer is refused when it comes. A longer queue would serve
-            nobody: everyone in it waits, and still does when the rush is over.
+        max_queue_wait_s: a request that would wait longer for what is ahead of it is refused when it comes. A longer queue
+            would serve nobody: everyone in it waits, and still does when the rush is over.
     """
 
     max_batch_items: int = 32

@@ -80,8 +80,9 @@ class BoundedQueue:
     def check_wait(self, tokens: int, deadline: float) -> None:
         """Raise QueueFull if a request of so many tokens would wait too long, or beyond its ``time.monotonic()`` deadline.
 
-        Counts as ahead what belongs to requests of the same size and below. Larger ones give way, unless they came long ago:
-        those are left out, in favour of letting in.
+        Counts as ahead what waits now and belongs to requests of the same size and below. Two things are left out, in favour
+        of letting in: larger requests that came so long ago that they no longer give way, and shorter ones that will come
+        while this one gives way.
         """
         if self._tokens_per_s is None:
             return

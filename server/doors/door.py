@@ -112,7 +112,8 @@ class Door:
         request_id = request_id_for(headers.get(REQUEST_ID_HEADER))
         outcome: Outcome = "failed"
         key = None
-        status, more_headers = 200, list[tuple[bytes, bytes]]()
+        status = 200
+        more_headers: Sequence[tuple[bytes, bytes]] = ()
         try:
             if self._keys is not None:
                 key = self._keys.admit(headers)

@@ -51,7 +51,10 @@ def escalations_router(find: Callable[[str], Deferred | None], *, keys: KeyRing 
             refusal = status_envelope(HTTPStatus.NOT_FOUND, request.state.request_id)
             return Response(msgspec.json.encode(refusal), 404, media_type="application/json")
         result = deferred.result
-        outcome: EscalationOutcome = "pending" if result is None or result.escalation is None else result.escalation.outcome
+        outcome: EscalationOutcome = "pending"
+        if result is not None:
+            assert result.escalation is not None, "what was put off was escalated"
+            outcome = result.escalation.outcome
         reply = DeferredReply(deferred.id, outcome, None if result is None else write_result(result))
         return Response(msgspec.json.encode(reply), media_type="application/json")
 

@@ -15,20 +15,17 @@ from server.batching.limits import BatchLimits
 from server.batching.queue import MAX_RETRY_AFTER_S, BoundedQueue
 from server.core.errors import QueueFull, TextTooLarge
 
-CAME_AT = 1_000.0
-"""When a request came that came ``after_s`` 0."""
-
 LIMITS = BatchLimits(max_batch_items=4, max_batch_tokens=100, max_queue_items=6, max_queue_tokens=60)
 
 
 @pytest.fixture
 def request_of():
     """A maker of requests with the given costs, which came so long after the others."""
-    loop = asyncio.new_event_loop()
+    loop, came_at = asyncio.new_event_loop(), time.monotonic()
     yield lambda *costs, left_s=60.0, after_s=0.0: Request(
         [(cost, cost) for cost in costs],
-        queued_at=CAME_AT + after_s,
-        deadline=time.monotonic() + left_s,
+        queued_at=came_at + after_s,
+        deadline=came_at + after_s + left_s,
         future=loop.create_future(),
     )
     loop.close()

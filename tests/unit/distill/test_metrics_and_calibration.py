@@ -88,6 +88,14 @@ def test_a_category_with_few_labels_borrows_the_pooled_fit():
     assert fitted["self_harm"].scale == pytest.approx(1.0, rel=0.3)
 
 
+def test_what_lies_between_the_labels_is_left_out():
+    logits, labels = separable()
+    doubtful = labels.copy()
+    doubtful[::7] = 0.5
+    labels[::7] = NAN
+    assert fit_calibration(logits, doubtful) == fit_calibration(logits, labels)
+
+
 def test_one_kind_of_label_is_refused():
     with pytest.raises(ConfigurationError, match="both labels"):
         fit_calibration(np.zeros((5, C)), np.ones((5, C)))

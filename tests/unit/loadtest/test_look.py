@@ -21,3 +21,9 @@ def test_without_a_description_both_formats_are_tried():
 def test_another_server_is_no_use(body):
     with always_answering(200, body) as url, pytest.raises(Unusable, match="has no POST /v1/check"):
         look_at(url)
+
+
+@pytest.mark.parametrize("url", ["ftp://guard", "guard:8000", "http://", "http://[::1", "http://guard:port"])
+def test_what_is_no_address_of_a_server_is_said(url):
+    with pytest.raises(Unusable, match="is no http"):
+        look_at(url)

@@ -66,6 +66,12 @@ def test_too_few_texts_are_refused(parquet):
         read_texts(parquet, 51)
 
 
+def test_another_kind_of_file_is_refused(tmp_path):
+    (tmp_path / "words.txt").write_text("just words")
+    with pytest.raises(Unusable, match=r"words\.txt is no Parquet file"):
+        read_texts(tmp_path / "words.txt", 1)
+
+
 def test_a_file_without_texts_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"words": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(Unusable, match="no column named text"):

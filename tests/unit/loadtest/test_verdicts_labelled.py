@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said_with_its_place_and_without_the_text(rows, complai
 
 def test_a_column_to_group_by_that_is_missing_is_named(tmp_path):
     json_lines(tmp_path / "f.jsonl", ROWS)
-    with pytest.raises(match="has no column named language"):
+    with pytest.raises(Unusable, match="has no column named language"):
         read_labelled(tmp_path / "f.jsonl", by="language")
 
 
@@ -112,5 +112,5 @@ def test_a_column_to_group_by_that_is_missing_is_named(tmp_path):
 )
 def test_a_file_of_another_kind_is_refused(name, content, complaint, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(match=complaint):
+    with pytest.raises(Unusable, match=complaint):
         read_labelled(tmp_path / name)
