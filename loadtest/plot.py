@@ -1,7 +1,10 @@
 """A run's picture: rates, latency, and the server's resources, over time."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -23,7 +26,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _draw_rates(rows: list[dict[str, Any]], axes) -> None:
+def _draw_rates(rows: list[dict[str, Any]], axes: "Axes") -> None:
     at = [row["at_s"] for row in rows]
     styles = {
         "offered_per_s": ("offered", "grey", "--"),
@@ -37,22 +40,22 @@ def _draw_rates(rows: list[dict[str, Any]], axes) -> None:
     axes.legend(loc="upper left", fontsize="small")
 
 
-def _draw_latency(rows: list[dict[str, Any]], axes) -> None:
+def _draw_latency(rows: list[dict[str, Any]], axes: "Axes") -> None:
     for name, colour in (("p50", "tab:blue"), ("p99", "tab:orange")):
         known = [(row["at_s"], row[f"{name}_s"] * 1e3) for row in rows if row[f"{name}_s"] is not None]
         axes.plot([at for at, _ in known], [value for _, value in known], ".-", color=colour, label=name)
     axes.set(ylabel="ms", yscale="log", title="Latency of checks, from the time that each was due")
-    if axes.lines[0].get_xdata().size:
+    if any(row["p50_s"] is not None for row in rows):
         axes.legend(loc="upper left", fontsize="small")
 
 
-def _draw_queue(rows: list[dict[str, Any]], axes) -> None:
+def _draw_queue(rows: list[dict[str, Any]], axes: "Axes") -> None:
     axes.plot([row["at_s"] for row in rows], [row["queue_items"] for row in rows], color="tab:brown")
     axes.set(ylabel="windows", title="The server's queue, by its own metrics")
     axes.set_ylim(bottom=0)
 
 
-def _draw_resources(rows: list[dict[str, Any]], axes) -> None:
+def _draw_resources(rows: list[dict[str, Any]], axes: "Axes") -> None:
     axes.set(ylabel="cores", title="The server's CPU and memory, by its own metrics")
     if not rows:
         axes.text(0.5, 0.5, "the server's metrics couldn't be read", ha="center", transform=axes.transAxes)

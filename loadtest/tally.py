@@ -107,13 +107,12 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add another's counts, of the same bins."""
-        mine, theirs = (self.bin_s, self.from_s), (other.bin_s, other.from_s)
-        assert mine == theirs, f"bins and beginnings of {mine} and {theirs} seconds"
+        bins, other_bins = (self.bin_s, self.from_s), (other.bin_s, other.from_s)
+        assert bins == other_bins, f"bins and beginnings of {bins} and {other_bins} seconds"
         self.offered.update(other.offered)
         self.done.update(other.done)
-        for mine, theirs in ((self.latency, other.latency), (self.kinds, other.kinds)):
-            for key, histogram in theirs.items():
-                mine.setdefault(key, Histogram()).merge(histogram)
+        _merge(self.latency, other.latency)
+        _merge(self.kinds, other.kinds)
         self.late.merge(other.late)
         self.longest_s = max(self.longest_s, other.longest_s)
         for complaint, count in other.complaints.items():
@@ -145,6 +144,11 @@ class Tally:
     def _complain(self, complaint: str, count: int) -> None:
         if complaint in self.complaints or len(self.complaints) < MAX_COMPLAINTS:
             self.complaints[complaint] += count
+
+
+def _merge(into: dict[Any, Histogram], other: dict[Any, Histogram]) -> None:
+    for key, histogram in other.items():
+        into.setdefault(key, Histogram()).merge(histogram)
 
 
 def read_tally(record: dict[str, Any]) -> Tally:

@@ -33,7 +33,7 @@ def generate_texts(count: int, *, seed: int = 1) -> list[str]:
     # The long texts of all blocks together are spread evenly, on a logarithmic scale; a single one is in the middle.
     long = [round(shortest * (longest / shortest) ** (block / (blocks - 1) if blocks > 1 else 0.5)) for block in range(blocks)]
     rng.shuffle(long)
-    texts = []
+    texts: list[str] = []
     for words in long:
         lengths = [*bulk, words]
         rng.shuffle(lengths)

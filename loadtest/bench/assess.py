@@ -43,14 +43,14 @@ def assess(load: Load, dialect: Dialect, calls: Sequence[Call], clock: Clock, al
         if is_counted:
             tally.add(call, outcome, reply, complaint, ended_at=min(clock.given_up_at, call.done_at), alone_s=alone_s)
             tally.late.append(min(clock.given_up_at, call.sent_at) - call.intended_at)
-    has_windows = tally.windows and None not in tally.windows
+    windows = [one for one in tally.windows if one is not None]
     return Measured(
         load=load,
         texts_per_s=right * texts / clock.measured_s,
         outcomes=dict(sorted(tally.outcomes.items())),
         latency=summarise(tally.latencies),
         lateness_p99_s=percentile(sorted(tally.late), 0.99),
-        windows_per_text=sum(tally.windows) / len(tally.windows) / texts if has_windows else None,
+        windows_per_text=sum(windows) / len(windows) / texts if windows and len(windows) == len(tally.windows) else None,
         overhead_p50_s=percentile(sorted(tally.overheads), 0.5) if tally.overheads else None,
         beside_model_p50_s=percentile(sorted(tally.beside), 0.5) if tally.beside else None,
         driver_cpu=clock.driver_cpu_s / clock.measured_s,

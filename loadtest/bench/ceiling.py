@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 from loadtest.bench.artifact import Artifact
 from loadtest.bench.ort_runs import Model, run_all
@@ -112,7 +112,7 @@ def remeasure(model_path: Path, artifact: Artifact, texts: Sequence[str], known:
 
 def settings(cores: int, max_items: Sequence[int]) -> Iterator[Setting]:
     """A one-thread session per core, and one session with all cores, each in both orders and with every batch size."""
-    for layout, order, items, tokens in product({(cores, 1), (1, cores)}, ("sorted", "arrival"), max_items, MAX_PADDED_TOKENS):
+    for layout, order, items, tokens in product({(cores, 1), (1, cores)}, get_args(Order), max_items, MAX_PADDED_TOKENS):
         if items > 1 or tokens == MAX_PADDED_TOKENS[0]:  # single windows know no token bound
             yield Setting(*layout, order, items, tokens)
 

@@ -99,15 +99,19 @@ class _Drive:
     async def _watch(self) -> None:
         """Wait through the load, reading the clocks of both processes at the ends of the measured seconds."""
         await self._wait(self._load.warm_up_s)
-        began_at, driver_s, server_s = time.monotonic(), time.process_time(), self._server_cpu_s()
+        began_at, driver_began_s, server_began_s = time.monotonic(), time.process_time(), self._server_cpu_s()
         await self._wait(self._load.measure_s)
-        ended_at = time.monotonic()
-        driver_s = time.process_time() - driver_s
-        server_s = None if server_s is None else self._server_cpu_s() - server_s
+        ended_at, driver_ended_s, server_ended_s = time.monotonic(), time.process_time(), self._server_cpu_s()
         self._is_stopped = True
         if self._in_flight:
             await self._wait(self._load.drain_s)
-        self._clock = Clock(began_at, ended_at, time.monotonic(), driver_s, server_s)
+        self._clock = Clock(
+            began_at,
+            ended_at,
+            given_up_at=time.monotonic(),
+            driver_cpu_s=driver_ended_s - driver_began_s,
+            server_cpu_s=server_ended_s - server_began_s if self._target.pids else None,
+        )
 
     async def _wait(self, seconds: float) -> None:
         """Seconds, or until nothing is left to wait for; a failure to connect is raised here."""
@@ -136,7 +140,5 @@ class _Drive:
         if not self._settled.done():
             self._settled.set_exception(error)
 
-    def _server_cpu_s(self) -> float | None:
-        if not self._target.pids:
-            return None
+    def _server_cpu_s(self) -> float:
         return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in self._target.pids)

@@ -1,9 +1,13 @@
 """A run's picture: latency against offered rate, and ours beside the peers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loadtest.bench.goals import P99_SHARE
 from loadtest.bench.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw(report: Report, path: Path) -> None:
@@ -21,8 +25,8 @@ def draw(report: Report, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_latency(report: Report, axes) -> None:
-    offered = [one.load.arrivals.rate_per_s for one in report.opened.values()]
+def _draw_latency(report: Report, axes: "Axes") -> None:
+    offered = [share * report.saturation.texts_per_s for share in report.opened]
     for name, style in (("p50", "o-"), ("p99", "s-")):
         values = [getattr(one.latency, f"{name}_s") * 1e3 for one in report.opened.values()]
         axes.plot(offered, values, style, label=f"{name}, from the intended time")
@@ -39,7 +43,7 @@ def _draw_latency(report: Report, axes) -> None:
     axes.legend(lines + more_lines, names + more_names, loc="upper left", fontsize="small")
 
 
-def _draw_rates(report: Report, axes) -> None:
+def _draw_rates(report: Report, axes: "Axes") -> None:
     rates = {"ceiling": report.ceiling_texts_per_s}
     if report.stock:
         rates["stock ceiling"] = report.stock.best.texts_per_s

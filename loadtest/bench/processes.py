@@ -79,6 +79,7 @@ def stillguard(
     with log.open("wb") as stream:
         started = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stream, text=True)
+    assert process.stdout is not None, "asked for as a pipe"
     child = Child(process, log)
     give_up = threading.Timer(START_TIMEOUT_S, process.kill)
     give_up.start()

@@ -5,7 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +53,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
     """
     machine, artifact = describe_machine() | {"onnxruntime": version("onnxruntime")}, options.artifact
     described = artifact.describe()
-    ours = stillguard(artifact.folder, options.logs / "stillguard.log") if options.url is None else _running(options.url)
+    ours: _Ours = stillguard(artifact.folder, options.logs / "stillguard.log") if options.url is None else _running(options.url)
     allow_open_files(2 * MAX_CONNECTIONS)
     progress("the ceiling")
     ceiling = _alone(measure_ceiling, artifact.model, artifact, texts, plan.search)
@@ -64,7 +64,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
     with _driver(texts, ceiling.alone_s) as put:
         peers, not_run = _run_peers(options, plan, put, progress)
         with ours as (child, target, ready_s):
-            idle = child and _idle(child, plan.idle_s, progress)
+            idle = None if child is None else _idle(child, plan.idle_s, progress)
             singles = [put(target, plan.closed(n), progress, f"{n} clients, single texts") for n in plan.closed_singles]
             arrays = [
                 put(target, plan.closed(n, texts_per_request=plan.array_texts), progress, f"{n} clients, arrays")
@@ -81,7 +81,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
                 name: replace(peer, ours=put(target, peer.at_maximum.load, progress, f"ours at {name}'s maximum"))
                 for name, peer in peers.items()
             }
-            footprint = child and Footprint(ready_s, *idle, child.rss_bytes())
+            footprint = Footprint(ready_s, *idle, child.rss_bytes()) if child and idle and ready_s else None
     return Report(
         machine=machine,
         texts={
@@ -103,6 +103,7 @@ def run(options: Options, plan: Plan, texts: Sequence[str], *, source: str, prog
     )
 
 
+_Ours = AbstractContextManager[tuple[Child | None, Target, float | None]]
 Put = Callable[[Target, Load, Progress, str], Measured]
 
 
@@ -127,7 +128,8 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _run_peers(options: Options, plan: Plan, put: Put, progress: Progress) -> tuple[dict[str, PeerReport], dict[str, str]]:
     """What each peer did, and why of those that couldn't be run. The others' runs go on without them."""
-    reports, not_run = {}, {}
+    reports: dict[str, PeerReport] = {}
+    not_run: dict[str, str] = {}
     for name in options.peers:
         peer = PEERS[name]
         progress(f"{name}: installing and starting")
@@ -150,6 +152,6 @@ def _idle(child: Child, idle_s: float, progress: Progress) -> tuple[float, int]:
     return (child.cpu_s() - used_s) / (time.monotonic() - began_at), child.rss_bytes()
 
 
-def _running(url: str) -> Any:
+def _running(url: str) -> "_Ours":
     """A server that somebody else started, in the form that :func:`stillguard` gives."""
     return nullcontext((None, target_at(url), None))

@@ -8,14 +8,13 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
 from loadtest.command import Unusable
 from loadtest.run.plan import Plan, read_plan
 from loadtest.run.play import Play
 from loadtest.run.played import Played
-from loadtest.run.users import GuardUser
+from loadtest.run.users import GuardUser, Stage
 from loadtest.tally import Tally, read_tally
 
 JOIN_TIMEOUT_S = 300.0
@@ -28,9 +27,9 @@ _PLAN, _FINISHED = "stillguard_plan", "stillguard_finished"
 
 def play_alone(plan: Plan, *, key: str | None, on_begin: Callable[[], None]) -> Played:
     """In this process. ``on_begin`` is called when the clock starts."""
-    environment = _environment(plan)
-    runner = environment.create_local_runner()
-    play = environment.play = Play(plan, index=0, processes=1, key=key)
+    stage = _stage(plan)
+    runner = stage.create_local_runner()
+    play = stage.play = Play(plan, index=0, processes=1, key=key)
     on_begin()
     play.begin()
     with _conducting(runner, plan):
@@ -57,11 +56,11 @@ def play_with_workers(
     Raises:
         Unusable: not all connected within :data:`JOIN_TIMEOUT_S`.
     """
-    environment = _environment(plan)
-    runner = environment.create_master_runner(*bind)
+    stage = _stage(plan)
+    runner = stage.create_master_runner(*bind)
     reports = _Reports(plan, workers)
-    environment.events.worker_connect.add_listener(reports.on_connect)
-    environment.events.worker_report.add_listener(reports.on_report)
+    stage.events.worker_connect.add_listener(reports.on_connect)
+    stage.events.worker_report.add_listener(reports.on_report)
     runner.register_message(_FINISHED, reports.on_finished)
     with contextlib.ExitStack() as stack:
         if start_worker is not None:
@@ -79,39 +78,40 @@ def play_with_workers(
 
 def work(master: tuple[str, int], *, key: str | None) -> None:
     """Play what a master says, until it says that it is over. Raises ConnectionError: no master answered for five minutes."""
-    environment = Environment(user_classes=[GuardUser])
-    runner = environment.create_worker_runner(*master)
-    part = _Part(environment, runner, key)
+    stage = Stage(user_classes=[GuardUser])
+    runner = stage.create_worker_runner(*master)
+    part = _Part(stage, runner, key)
     runner.register_message(_PLAN, part.on_plan)
-    environment.events.test_start.add_listener(part.on_start)
-    environment.events.report_to_master.add_listener(part.on_report)
+    stage.events.test_start.add_listener(part.on_start)
+    stage.events.report_to_master.add_listener(part.on_report)
     runner.greenlet.join()
 
 
 class _Part:
     """A worker's side of a test."""
 
-    def __init__(self, environment: Environment, runner: WorkerRunner, key: str | None) -> None:
-        self._environment = environment
+    def __init__(self, stage: Stage, runner: WorkerRunner, key: str | None) -> None:
+        self._stage = stage
         self._runner = runner
         self._key = key
         self._play: Play | None = None
 
     def on_plan(self, msg: Any, **_: Any) -> None:
         plan, processes = read_plan(msg.data["plan"]), msg.data["workers"]
-        self._play = self._environment.play = Play(plan, index=self._runner.worker_index, processes=processes, key=self._key)
+        self._play = self._stage.play = Play(plan, index=self._runner.worker_index, processes=processes, key=self._key)
 
     def on_start(self, **_: Any) -> None:
+        assert self._play is not None, "the plan comes before the start"
         self._play.begin()
-        gevent.spawn(self._finish)
+        gevent.spawn(self._finish, self._play)
 
     def on_report(self, data: dict[str, Any], **_: Any) -> None:
         if self._play is not None:
             data["tally"] = self._play.take()
 
-    def _finish(self) -> None:
-        _finish(self._runner, self._play)
-        self._runner.send_message(_FINISHED, {"tally": self._play.take(), "usage": self._play.usage()})
+    def _finish(self, play: Play) -> None:
+        _finish(self._runner, play)
+        self._runner.send_message(_FINISHED, {"tally": play.take(), "usage": play.usage()})
 
 
 class _Reports:
@@ -140,8 +140,8 @@ class _Reports:
             self.all_finished.set()
 
 
-def _environment(plan: Plan) -> Environment:
-    return Environment(user_classes=[GuardUser], host=plan.url, stop_timeout=plan.drain_s)
+def _stage(plan: Plan) -> Stage:
+    return Stage(user_classes=[GuardUser], host=plan.url, stop_timeout=plan.drain_s)
 
 
 @contextlib.contextmanager

@@ -3,30 +3,34 @@
 from gevent import GreenletExit
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import LocustBadStatusCode, ResponseContextManager
+from locust.env import Environment
 from locust.exception import StopUser
 
 from loadtest.run.play import Play
+from loadtest.scenario.exchange import Exchange
 from loadtest.scenario.judge import Judged, Reply, judge
 
 MAX_IDLE_S = 30.0
 """A connection that was idle for longer is opened anew, since the server may be closing it just then."""
 
 
+class Stage(Environment):
+    """Locust's environment, and what this process plays in it."""
+
+    play: Play
+
+
 class GuardUser(FastHttpUser):
-    """One client with one connection. ``environment.play`` is this process' :class:`Play`."""
+    """One client with one connection."""
 
     concurrency = 1
 
-    @property
-    def network_timeout(self) -> float:
-        return self.environment.play.plan.timeout_s
-
-    @property
-    def connection_timeout(self) -> float:
-        return self.environment.play.plan.timeout_s
+    def __init__(self, stage: Stage) -> None:
+        self.network_timeout = self.connection_timeout = stage.play.plan.timeout_s
+        super().__init__(stage)
+        self._play = stage.play
 
     def on_start(self) -> None:
-        self._play: Play = self.environment.play
         self._idle_since_s = self._play.now()
 
     @task
@@ -58,9 +62,9 @@ class GuardUser(FastHttpUser):
         self._idle_since_s = self._play.now()
 
 
-def _judge(exchange, response: ResponseContextManager, request_id: str) -> Judged:
+def _judge(exchange: Exchange, response: ResponseContextManager, request_id: str) -> Judged:
     error = response.request_meta["exception"]
     if error is not None and not isinstance(error, LocustBadStatusCode):
         return Judged("unanswered" if isinstance(error, TimeoutError) else "lost", f"{exchange.kind}: {type(error).__name__}")
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {name.lower(): value for name, value in (response.headers or {}).items()}
     return judge(exchange, Reply(response.status_code, headers, response.content or b""), request_id)

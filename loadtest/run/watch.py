@@ -28,7 +28,8 @@ class Watch:
 
     def end(self) -> None:
         """Read once more."""
-        self._reader.kill()
+        if self._reader is not None:
+            self._reader.kill()
         with httpx.Client(trust_env=False, timeout=_TIMEOUT_S) as client:
             self._read(client)
 

@@ -26,7 +26,7 @@ from loadtest.command import (
 )
 from loadtest.goal import render_goals
 from loadtest.scenario.look import look_at
-from loadtest.verdicts.ask import Asker, Checked, NotChecked, Outcome
+from loadtest.verdicts.ask import Asker, NotChecked, Outcome
 from loadtest.verdicts.labelled import ROLES, LabelledFile, read_labelled
 from loadtest.verdicts.picture import draw
 from loadtest.verdicts.report import Answered, Limits, describe, failures, judge_verdicts
@@ -89,8 +89,9 @@ async def _ask(
 def _require_answers(answered: Sequence[Answered]) -> None:
     """Raises Unusable unless something was checked."""
     outcomes = [outcome for one in answered for outcome in one.outcomes]
-    if not any(isinstance(outcome, Checked) for outcome in outcomes):
-        raise Unusable(f"none of {len(outcomes)} texts was checked: {outcomes[0].reason}")
+    failed = [outcome for outcome in outcomes if isinstance(outcome, NotChecked)]
+    if len(failed) == len(outcomes):
+        raise Unusable(f"none of {len(outcomes)} texts was checked: {failed[0].reason}")
 
 
 def _tell(record: dict[str, Any], answered: Sequence[Answered], limits: Limits, out: Path, *, keeps_texts: bool) -> int:

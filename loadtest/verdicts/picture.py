@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtest.verdicts.tables import SHOWN_GROUPS, WRONG_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOURS = {"safe": "tab:orange", "unsafe": "tab:red"}
 _INCHES_A_BAR, _INCHES_AROUND = 0.26, 1.3
@@ -40,7 +43,7 @@ def _bars(counted: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(f"{name} ({share['of']})", share) for name, share in found if share["of"]]
 
 
-def _draw_side(file: Mapping[str, Any], side: str, axes) -> None:
+def _draw_side(file: Mapping[str, Any], side: str, axes: "Axes") -> None:
     bars = _bars(file[side])
     axes.set(
         title=f"{file['name']}: {WRONG_NAMES[side]}, {side} texts", xlabel="% of checked, with 95 % interval", xlim=(0, 100)
