@@ -124,7 +124,9 @@ class Settings(BaseSettings):
         5.0, description="Deadline of a request, in seconds; a client asks for a shorter one with X-Request-Timeout-S."
     )
     read_timeout_s: Seconds = Field(
-        5.0, description="How long a request's head may take to arrive, and the rest of a request that was refused, in seconds."
+        5.0,
+        description="How long a request's head may take to arrive, the rest of a refused request, and an answer to be read, "
+        "in seconds.",
     )
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Largest head of a request, in bytes.")
     read_max_bytes: Count = Field(

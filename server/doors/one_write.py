@@ -1,16 +1,18 @@
 """A transport that sends an answer in one piece: one system call and one packet."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class OneWrite:
     """A transport on which an answer's head, the only write that ends in an empty line, goes out with what follows it, or at
-    :meth:`flush`: an answer to HEAD has nothing to follow."""
+    :meth:`flush`: an answer to HEAD has nothing to follow. The first :meth:`close` calls ``end``, when all is written."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
         self._transport = transport
+        self._end = end
         self._head = b""
-        self.is_closing = transport.is_closing
+        self._is_closed = False
         self.get_extra_info = transport.get_extra_info
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
@@ -32,5 +34,10 @@ class OneWrite:
             self.write(b"")
 
     def close(self) -> None:
-        self.flush()
-        self._transport.close()
+        if not self._is_closed:
+            self.flush()
+            self._is_closed = True
+            self._end()
+
+    def is_closing(self) -> bool:
+        return self._is_closed or self._transport.is_closing()

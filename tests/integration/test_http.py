@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import socket
 import threading
 
 import pytest
 
 from server.__main__ import GuardServer, uvicorn_config
+from server.doors.protocol import MAX_OWED
 from server.settings import Settings
 from tests.integration.wire import BODY, HEAD, Wire, code_of, post
 
@@ -25,9 +27,12 @@ async def open_server(fake_app):
         server.lifespan = server.config.lifespan_class(server.config)
         await server.startup()
         started.append(server)
+        listening = server.servers[0].sockets[0]
+        with socket.fromfd(listening.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # or the kernel would hold megabytes of answers
 
         async def connect() -> Wire:
-            wires.append(Wire(*await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())))
+            wires.append(Wire(*await asyncio.open_connection(*listening.getsockname())))
             return wires[-1]
 
         return connect
@@ -196,6 +201,68 @@ async def test_pipelined_requests_are_answered_in_order(open_server):
     await wire.send(b"".join(post(json.dumps({"texts": [{"text": text}]}).encode()) for text in texts))
     found = [json.loads((await wire.reply())[2])["results"][0]["categories"] for _ in texts]
     assert found == [["hate"], [], ["sexual"], [], ["violence"]]
+
+
+async def test_requests_that_wait_for_no_answer_are_held_to_a_bound(open_server):
+    wire = await (await open_server())()
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: guard\r\n\r\n" * 1_000)
+    for _ in range(MAX_OWED):
+        assert (await wire.reply())[0] == 200
+    assert await wire.is_closed()
+
+
+async def test_a_client_that_does_not_read_is_hung_up_on(open_server):
+    connect = await open_server(read_timeout_s=0.2)
+    with socket.socket() as deaf:
+        deaf.settimeout(30)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect((await connect()).writer.get_extra_info("peername"))
+
+        def ask_on() -> None:
+            while True:
+                deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: guard\r\n\r\n")
+
+        with pytest.raises(ConnectionError):
+            await asyncio.to_thread(ask_on)
+    wire = await connect()
+    await wire.send(post())
+    assert (await wire.reply())[0] == 200
+
+
+@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Content-Length: 3\r\n", b"X-Line: 1\r\n" * 101])
+async def test_a_refusal_reaches_a_client_that_sends_on_before_it_listens(open_server, more):
+    connect = await open_server(max_body_bytes=100, read_timeout_s=30)
+    address = (await connect()).writer.get_extra_info("peername")
+
+    def ask() -> bytes:
+        with socket.create_connection(address, timeout=30) as blocking, blocking.makefile("rb") as answer:
+            blocking.sendall(post(b" " * 3_000_000, more=more))
+            return answer.read(12)
+
+    for _ in range(5):
+        assert await asyncio.to_thread(ask) in (b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 431")
+
+
+async def test_a_client_that_never_stops_sending_is_hung_up_on_all_the_same(open_server):
+    wire = await (await open_server(max_body_bytes=100, read_timeout_s=0.2))()
+    await wire.send(post(b" " * 3_000_000, more=b"Connection: close\r\n")[:-1])
+    assert (await wire.reply())[0] == 413
+
+    async def send_on() -> None:
+        while True:
+            await wire.send(b"more")
+
+    with pytest.raises(ConnectionError):
+        await send_on()
+
+
+@pytest.mark.parametrize("more", [b"X-More: " + b"a" * 3_000, b"X: 1\r\n" * 200])
+async def test_what_follows_a_body_is_bounded_as_a_head_is(open_server, more):
+    wire = await (await open_server(max_head_bytes=2_000))()
+    await wire.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+    await wire.send(more)
+    assert (await wire.reply())[0] == 431
+    assert await wire.is_closed()
 
 
 async def test_a_chunked_body_is_read_and_bounded(open_server):

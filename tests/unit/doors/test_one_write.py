@@ -24,7 +24,7 @@ class Wire(asyncio.Transport):
 
 def written(*steps):
     wire = Wire()
-    transport = OneWrite(wire)
+    transport = OneWrite(wire, wire.close)
     for step in steps:
         getattr(transport, step)() if isinstance(step, str) else transport.write(step)
     return wire.writes
@@ -49,9 +49,18 @@ def test_an_interim_answer_is_what_the_client_waits_for():
     assert written(b"HTTP/1.1 100 Continue\r\n\r\n") == [b"HTTP/1.1 100 Continue\r\n\r\n"]
 
 
-def test_the_end_is_known_to_who_asks():
-    wire = Wire()
-    transport = OneWrite(wire)
+def test_the_end_comes_once_and_is_known_to_who_asks():
+    ends = []
+    transport = OneWrite(Wire(), lambda: ends.append("end"))
     assert not transport.is_closing()
     transport.close()
+    transport.close()
+    assert transport.is_closing()
+    assert ends == ["end"]
+
+
+def test_an_end_from_outside_is_known_too():
+    wire = Wire()
+    transport = OneWrite(wire, wire.close)
+    wire.close()
     assert transport.is_closing()
