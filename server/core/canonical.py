@@ -5,7 +5,7 @@ NULs, lone surrogates), applies NFKC, and maps look-alike letters to Latin insid
 *de-obfuscated* view also joins spaced-out letters (``i d i o t``, ``i/d/i/o/t``), reads struck-through, boxed and foreign
 letters as the plain ones that they are drawn like (``ıdıøt``), undoes digits and signs that stand for letters inside words,
 and shortens long repeats; it changes meaning too often to replace the text, so both are scored and the larger score counts.
-It also shows what is written in tag characters, which no person sees and a language model may read. Linear time whatever
+What is written in tag characters, which no person sees and a language model may read, follows at its end. Linear time whatever
 the text, standard library only. Background: Unicode TR 39 (confusables) and TR 36.
 
 What keeps it linear: every repetition that a match could give back is possessive (``++``, ``*+``), a match takes all that
@@ -17,18 +17,30 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-# Default-ignorable code points that carry no meaning in running text. U+200D (joiner) stays: emoji sequences need it.
+# What carries no meaning in running text, whatever is beside it.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c"
+    "\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# Every combining mark: a reader sees the letter below it, and the student's tokenizer drops it.
+_MARKS = "".join(chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) in ("Mn", "Me"))
+_RARE_MARKS = "".join(chr(code) for code in range(0x10000, 0x1F000) if unicodedata.category(chr(code)) == "Mn")
+_LETTER = re.compile("[A-Za-z0-9@$!*\u00aa-\u058f\u1d00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff\uab30-\uab6f]")
+# What has a meaning elsewhere and none beside a Latin, Greek or Cyrillic letter: the joiner of emoji, Arabic signs of numbers,
+# characters for private use, marks of ancient scripts. The tokenizer drops all of it, and so joins what it parted.
+_COMMON_STRAY = "\u0600-\u0605\u06dd\u070f\u1734\u200d\ue000-\uf8ff\ufffd"
+_BEFORE_EMOJI, _FOR_PRIVATE_USE = "\U00010000-\U0001efff", "\U000f0000-\U0010ffff"
+_MAYBE_STRAY = f"[{_COMMON_STRAY}{_BEFORE_EMOJI}{_FOR_PRIVATE_USE}]"  # for speed
+_STRAY = f"(?:[{_COMMON_STRAY}{_FOR_PRIVATE_USE}]|(?=[{_BEFORE_EMOJI}])[\U000110bd{_RARE_MARKS}])"
+_STRAYS = re.compile(f"(?={_MAYBE_STRAY}){_STRAY}++")
 _SPACES = re.compile(r"[^\S\n ][^\S\n]*+|[^\S\n]{2,}+")  # all that isn't one plain space already
 _MAX_MARKS = 30
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"  # not combining themselves, but NFKC makes combining marks of them
 # Runs long enough to hold too many marks. Marks are neither word characters nor ASCII, but for two half-width ones.
 _MAYBE_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f]|[\uff9e\uff9f]){31,}+")
 # A word with its combining marks, so that composing them later never joins two words into one.
-_WORD = re.compile("[\\w\u0300-\u036f]++")
+_WORD = re.compile(f"(?:[\\w{_MARKS}]|{_STRAY})++")
 _HAS_LATIN = re.compile("[A-Za-z]")
 _HAS_LOOKALIKE_SCRIPT = re.compile("[\u0370-\u03ff\u0400-\u04ff]")
 
@@ -64,6 +76,7 @@ _LEET_START = re.compile(r"[@$][A-Za-z]{2}")
 _SPACED_LETTERS = re.compile(r"(?<![^\W_])[A-Za-z0-9@$!*](?:(?:[ \n.,/|~+·•\-_]{1,2}+|\*{1,2}+)[A-Za-z0-9@$!*])++")
 _NEXT_LETTER = re.compile(r"(?:[ \n.,/|~+·•\-_]{1,2}+|\*{1,2}+)(.)")
 _LONG_REPEAT = re.compile(r"([A-Za-z])\1{2,}")
+_LATIN_MARKS = re.compile(f"[{_MARKS}](?<=[\x00-\x7f].)(?:[{_MARKS}]|{_STRAY})*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ def canonicalise(text: str) -> CanonicalText:
     # ASCII has nothing to fold: most texts take the short way.
     folded = _INVISIBLE.sub("", text) if text.isascii() else _fold(text)
     canonical = _tidy(folded)
-    deobfuscated = _deobfuscate(_show_tagged(text) if _TAG.search(text) else canonical)
+    deobfuscated = _deobfuscate(_tidy(f"{canonical} {_tagged(text)}") if _TAG.search(text) else canonical)
     is_changed = folded != text and canonical != _tidy(text)
     return CanonicalText(canonical, is_changed, None if deobfuscated == canonical else deobfuscated)
 
@@ -96,8 +109,13 @@ def _fold(text: str) -> str:
 
 
 def _normalise(text: str) -> str:
-    visible = _MAYBE_MARKS.sub(_limit_marks, _INVISIBLE.sub("", text))
+    visible = _MAYBE_MARKS.sub(_limit_marks, _STRAYS.sub(_drop_beside_a_letter, _INVISIBLE.sub("", text)))
     return _MAYBE_MARKS.sub(_limit_marks, unicodedata.normalize("NFKC", visible))
+
+
+def _drop_beside_a_letter(match: re.Match[str]) -> str:
+    text, before, after = match.string, max(0, match.start() - 1), match.end()
+    return "" if _LETTER.match(text, before, match.start()) or _LETTER.match(text, after) else match.group()
 
 
 def _limit_marks(match: re.Match[str]) -> str:
@@ -120,13 +138,20 @@ def _latinise_mixed_word(match: re.Match[str]) -> str:
     return word
 
 
-def _show_tagged(text: str) -> str:
-    return _tidy(_fold(_TAGGED_FLAG.sub("", text).translate(_TAGS)))
+def _tagged(text: str) -> str:
+    return "".join(_TAG.findall(_TAGGED_FLAG.sub("", text))).translate(_TAGS)
 
 
 def _deobfuscate(text: str) -> str:
-    if not text.isascii():
-        text = text.translate(_DRAWN_LIKE)
+    if text.isascii():
+        return _read_around(text)
+    drawn = text.translate(_DRAWN_LIKE)
+    plain = unicodedata.normalize("NFC", _LATIN_MARKS.sub("", unicodedata.normalize("NFD", drawn)))
+    read = _read_around(plain)
+    return drawn if read == plain else read  # accents alone hide nothing: the tokenizer reads past them
+
+
+def _read_around(text: str) -> str:
     text = _SPACED_LETTERS.sub(_join_letters, text)
     if _LEET_INSIDE.search(text) or _LEET_START.search(text):
         text = _LEET_RUN.sub(_read_leet, text)

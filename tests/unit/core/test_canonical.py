@@ -26,6 +26,13 @@ from server.core.canonical import CanonicalText, canonicalise
         ("ⓘⓓⓘⓞⓣ", "idiot"),
         ("idіоt", "idiot"),  # Cyrillic і and о
         ("ΚILL them", "KILL them"),  # Greek Kappa
+        ("і\u200dd\u200dі\u200dо\u200dt", "idiot"),
+        ("і\ue000dі\U000f0000оt", "idiot"),
+        ("id\x80iot", "idiot"),
+        ("id\U0001d173iot", "idiot"),
+        ("id\u0600іоt", "idiot"),
+        ("іd\ufe20іоt", "id\ufe20iot"),
+        ("i \u200dd \u200d\u200bi", "i d i"),
     ],
 )
 def test_what_hides_a_word_is_undone(hidden, seen):
@@ -44,6 +51,8 @@ def test_what_hides_a_word_is_undone(hidden, seen):
         "naïve café Ångström",
         "你好，世界".replace("，", ","),
         "👩\u200d💻 codes 🎉",
+        "ẹ́ and x̄",
+        "\u06dd ١٢",
         "line one\nline two",
         "x² is not x2".replace("²", "^2"),
     ],
@@ -92,6 +101,10 @@ def test_white_space_is_tidied_and_is_no_change(text):
         ("🅸🅳🅸🅾🆃", "idiot"),
         ("🅘🅓🅘🅞🅣", "idiot"),
         ("a b c def g h i", "abc def ghi"),
+        ("1\u0336d\u03361\u03360\u0336t\u0336", "idiot"),
+        ("1d\u05b01\ufe200t", "idiot"),
+        ("1dí0t", "idiot"),
+        ("ì d i o t", "idiot"),
     ],
 )
 def test_the_second_view_reads_what_was_spelt_around(text, read):
@@ -111,7 +124,7 @@ def test_the_second_view_is_absent_where_it_says_nothing_new(text):
 def test_what_is_written_in_tag_characters_is_read():
     hidden = "".join(chr(0xE0000 + ord(character)) for character in "you idiot")
     assert canonicalise(hidden) == CanonicalText("", is_changed=True, deobfuscated="you idiot")
-    assert canonicalise(f"good morning{hidden}").deobfuscated == "good morningyou idiot"
+    assert canonicalise(f"good morning{hidden}").deobfuscated == "good morning you idiot"
 
 
 def test_a_flag_made_with_tags_says_nothing():
@@ -174,6 +187,10 @@ ADVERSARIAL = {
     "marks that hold marks": "\u0f73",
     "half-width marks": "\u0301\uff9e",
     "emoji": "😀",
+    "joiners": "\u200d",
+    "joined emoji": "👩\u200d",
+    "private use": "\ue000\U000f0000",
+    "marks of nothing": "\u05b0",
 }
 
 
