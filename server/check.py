@@ -25,7 +25,7 @@ from server.core.shared_bound import SharedBound
 from server.core.taxonomy import CATEGORIES
 from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, TextResult, Timings
 from server.inference.classifier import Encoder
-from server.inference.reading import Reading, ReadingLimits, read_texts
+from server.inference.reading import Reading, ReadingLimits, count_chars, read_texts
 from server.student import Student
 
 
@@ -60,8 +60,9 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLimits:
-    """``encode_inline_chars``: a request of more characters is encoded off the event loop, while those that are hold
-    ``encode_max_chars`` at most. ``request_timeout_s`` bounds everything, ``reading`` what is encoded of one request."""
+    """``encode_inline_chars``: a request of more characters, as sent or as NFKC leaves them, is encoded off the event loop;
+    such requests hold ``encode_max_chars`` at most. ``request_timeout_s`` bounds everything, ``reading`` what is encoded of one
+    request."""
 
     request_timeout_s: float
     encode_inline_chars: int
@@ -121,6 +122,8 @@ class Checker:
         with self._student() as student:
             policy = student.policies[self._default_policy if policy_id is None else policy_id]
             chars = sum(len(text.text) for text in texts)
+            if chars <= self._limits.encode_inline_chars:
+                chars = count_chars(texts)
             student.batcher.expect(len(texts), tokens=chars // CHARS_PER_TOKEN, deadline=deadline)
             readings = await self._read(student.encoder, texts, chars, deadline)
             encode_s = time.monotonic() - started

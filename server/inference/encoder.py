@@ -140,15 +140,16 @@ def _load(path: Path) -> Tokenizer:
 
 
 def _blocks(text: str) -> list[tuple[int, int]]:
-    """Spans of at most :data:`BLOCK_CHARS`, cut at white space where there is any."""
+    """Spans of at most :data:`BLOCK_CHARS`, cut at white space where there is any, or else between words."""
     blocks = []
     begin = 0
     while len(text) - begin > BLOCK_CHARS:
         limit = begin + BLOCK_CHARS
         cut = max(text.rfind(" ", begin + 1, limit), text.rfind("\n", begin + 1, limit))
-        end = limit if cut < 0 else cut
-        blocks.append((begin, end))
-        begin = end
+        if cut < 0:
+            cut = next((at for at in range(limit - 1, begin, -1) if not text[at].isalnum()), limit)
+        blocks.append((begin, cut))
+        begin = cut
     blocks.append((begin, len(text)))
     return blocks
 

@@ -238,3 +238,24 @@ async def test_the_room_for_encoding_is_given_back_however_a_request_ends(make_c
         await checker.check([Text("\ufdfa" * 6_000)])
     for _ in range(3):
         assert (await checker.check(long)).results
+
+
+class WhereEncoder(FakeEncoder):
+    """Notes the threads that encode."""
+
+    def __init__(self):
+        super().__init__(max_tokens=12, overlap_tokens=2)
+        self.threads = []
+
+    def encode(self, text, checkpoint=None):
+        self.threads.append(threading.current_thread())
+        return super().encode(text, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_inline"), [("a" * 50, True), ("a" * 51, False), ("\ufdfa" * 2, True), ("\ufdfa" * 3, False)]
+)
+async def test_what_takes_long_to_encode_is_not_encoded_on_the_event_loop(make_checker, text, is_inline):
+    encoder = WhereEncoder()
+    await make_checker(encoder=encoder).check([Text(text)])
+    assert {thread is threading.current_thread() for thread in encoder.threads} == {is_inline}

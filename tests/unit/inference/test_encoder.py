@@ -71,6 +71,12 @@ def test_the_last_word_of_a_text_over_many_blocks_is_seen(encoder, pieces):
     assert sum(pieces(window).count("kill") for window in windows) == 1
 
 
+@pytest.mark.parametrize("shift", range(6))
+def test_a_text_without_spaces_is_cut_between_words(encoder, pieces, shift):
+    text = ("hello." * BLOCK_CHARS)[: BLOCK_CHARS - shift - 1] + ".kill." + "hello." * 10
+    assert any("kill" in pieces(window) for window in encoder.encode(text))
+
+
 def test_blocks_leave_the_tokens_as_they_are(encoder, tokenizer_path):
     text = "hello, killing world. " * 1_000
     whole = Tokenizer.from_file(str(tokenizer_path))
