@@ -27,6 +27,10 @@ from server.core.types import CHARS_PER_TOKEN, CheckAnswer, Scores, Text, TextRe
 from server.inference.classifier import Encoder
 from server.inference.reading import Reading, ReadingLimits, count_chars, read_texts
 from server.student import Student
+from server.turns import Turns
+
+GIVES_WAY_S_PER_CHAR = 5e-6
+"""About what encoding takes at the worst: emoji between letters. Ordinary text takes a tenth of it."""
 
 
 class AnswerCounter(Protocol):
@@ -94,6 +98,7 @@ class Checker:
         self._limits = limits
         self._watchers = watchers
         self._encoding = SharedBound(limits.encode_max_chars)
+        self._turns = Turns(gives_way_s=GIVES_WAY_S_PER_CHAR)
 
     async def check(
         self,
@@ -162,7 +167,7 @@ class Checker:
             raise QueueFull("too much text is being encoded")
         ended = threading.Event()
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline - time.monotonic()), self._turns.turn(chars):
                 read = partial(read_texts, encoder, texts, self._limits.reading, lambda: not ended.is_set())
                 return await asyncio.get_running_loop().run_in_executor(self._executor, read)
         except TimeoutError:

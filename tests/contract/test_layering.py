@@ -40,7 +40,15 @@ MAY_IMPORT = {
         "server.observability.logging",
         "server.settings",
     ),
-    "server/check.py": ("server.core", "server.inference", "server.batching", "server.student", "server.cascade"),
+    "server/check.py": (
+        "server.core",
+        "server.inference",
+        "server.batching",
+        "server.student",
+        "server.cascade",
+        "server.turns",
+    ),
+    "server/turns.py": (),
     "server/student.py": ("server.core", "server.inference", "server.batching"),
     "server/cascade.py": ("server.core", "server.deferred", "server.teacher", "server.verdict"),
     "server/shadow.py": (
