@@ -84,7 +84,7 @@ def label(arguments: Namespace) -> dict[str, Any]:
 
 
 def train(arguments: Namespace) -> dict[str, Any]:
-    from distill.extra import hear_extra, load_extra
+    from distill.extra import hear_extra, load_extra, unhear_noes
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
     from distill.soft_labels import pool_with_student
@@ -106,7 +106,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
     extra = load_extra(arguments.extra, store, repeats=arguments.extra_repeats)
     rows += extra.rows
     calibration = load_calibration(arguments.teacher) if arguments.teacher else None
-    of_teacher = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    of_teacher = unhear_noes(align_signals(rows, store, calibration, dimensions=settings.feature_dimensions), extra)
     if arguments.pool_with:
         weight = _policy(arguments).teacher_weight
         of_teacher = replace(of_teacher, logits=pool_with_student(of_teacher.logits, rows, arguments.pool_with, weight))
@@ -126,7 +126,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "data": sources,
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
-        "rows_with_signals": int((~np.isnan(of_teacher.logits[:, 0])).sum()),
+        "rows_with_signals": int((~np.isnan(of_teacher.logits).all(axis=1)).sum()),
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
         "earlier": earlier,
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},

@@ -51,7 +51,7 @@ def signatures(texts: Sequence[str], *, doing: str) -> Iterator[MinHash]:
 
 def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[Candidate], list[float]]:
     """Near duplicates folded into the best-ranked text of each kind, which counts them as its copies and has the strongest of
-    their reasons; best rank first.
+    their reasons; best rank first. Where the teacher may not clear one of them, it may not clear what stands for it.
 
     Returns:
         the texts that are left, and for each a lot in [0, 1) that is its own: the same in every run, and shared by near
@@ -66,7 +66,9 @@ def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[
         twin = next((place for place in near if _is_same(kept[place], candidate)), None)
         if twin is not None:
             reason = min(kept[twin].reason, candidate.reason, key=REASONS.index)
-            kept[twin] = replace(kept[twin], copies=kept[twin].copies + candidate.copies, reason=reason)
+            may_clear = kept[twin].teacher_may_clear and candidate.teacher_may_clear
+            copies = kept[twin].copies + candidate.copies
+            kept[twin] = replace(kept[twin], copies=copies, reason=reason, teacher_may_clear=may_clear)
             left_out["near_duplicate"] += 1
             continue
         index.add(len(kept), signature)

@@ -25,6 +25,11 @@ def test_near_duplicates_are_folded_into_the_best_ranked_and_counted():
     assert left_out == {"near_duplicate": 2}
 
 
+def test_what_the_teacher_may_not_clear_stays_so_when_it_is_folded():
+    ((kept,), _) = fold([candidate(LONG, reason="overturned"), candidate(LONG + "!", teacher_may_clear=False)], Counter())
+    assert not kept.teacher_may_clear
+
+
 def test_a_minimal_pair_is_kept_and_shares_its_lot():
     left_out = Counter()
     pair = [candidate(LONG), candidate(LONG.replace("brothers", "brother"), labels=values(violence=1))]
