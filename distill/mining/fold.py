@@ -26,7 +26,8 @@ class NearTexts:
     """Texts under keys, to be found by others like them. Case doesn't count."""
 
     def __init__(self) -> None:
-        self._index = MinHashLSH(threshold=SIMILAR, num_perm=_PERMUTATIONS)
+        # What is found in vain is dropped by its estimate; what isn't found is lost. The library weighs both alike.
+        self._index = MinHashLSH(threshold=SIMILAR, num_perm=_PERMUTATIONS, weights=(0.02, 0.98))
         self._hashes: dict[Hashable, MinHash] = {}
 
     def add(self, key: Hashable, signature: MinHash) -> None:
