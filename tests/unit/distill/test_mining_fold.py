@@ -41,6 +41,16 @@ def test_a_minimal_pair_is_kept_and_shares_its_lot():
     assert all(0 <= value < 1 for value in lots)
 
 
+def test_what_links_two_groups_makes_them_one():
+    """The two ends are no near duplicates, and the middle, which is one of both, comes last."""
+    ends = [candidate("a few men " + LONG[10:]), candidate(LONG[:-9] + " at night")]
+    assert len(set(fold(ends, Counter())[1])) == 2, "no near duplicates"
+    middle = candidate(LONG, reason="sampled", role="assistant")
+    lots = fold([*ends, middle], Counter())[1]
+    assert len(set(lots)) == 1
+    assert lots[0] == min(fold([one], Counter())[1][0] for one in (*ends, middle))
+
+
 def test_near_duplicates_are_found_down_to_the_threshold():
     rng = np.random.default_rng(0)
     words = LONG.split()
