@@ -12,7 +12,7 @@ from distill.cascade.operating_points import RATES, Bench, Prices, gap_closed, m
 from distill.cascade.opinions import Opinions, is_wrong, traffic_weights
 from distill.cascade.pictures import reliability_bins
 from distill.cascade.report import economics, save, table, with_numbers
-from distill.cascade.router import bootstrap_lead, fit_router
+from distill.cascade.router import bootstrap_lead, features, fit_router
 from distill.cascade.selective import risk_coverage
 from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
@@ -211,6 +211,23 @@ def test_a_router_wins_where_doubt_is_a_poor_guide():
     assert entry["lead"] > 0.02
     assert entry["interval"][0] <= entry["lead"] <= entry["interval"][1]
     assert entry["router"]["escalated"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_router_learns_from_a_text_as_much_as_the_traffic_that_it_stands_for():
+    """A weight of nine is as good as being there nine times."""
+    dev = world(1200, seed=3, base=-4.0)
+    heavy = np.arange(len(dev)) % 8 == 0
+    dev.teacher[heavy] = 1 - dev.student[heavy]
+    choice = choose(dev, Aim("best-f1"), BUDGET, "unsure")
+    weighted = fit_router(replace(dev, weights=np.where(heavy, 9.0, 1.0)), choice, RATES)
+    repeated = fit_router(dev.take(np.repeat(np.arange(len(dev)), np.where(heavy, 9, 1))), choice, RATES)
+    plain = fit_router(dev, choice, RATES)
+    ours, theirs, others = (router.model.predict_proba(features(dev, choice))[:, 1] for router in (weighted, repeated, plain))
+    assert np.abs(ours - theirs).max() < 0.02
+    assert np.abs(ours - others).max() > 0.1
+    for rate in RATES:
+        np.testing.assert_array_equal(weighted.categories[rate], repeated.categories[rate])
+    assert any((weighted.categories[rate] != plain.categories[rate]).any() for rate in RATES)
 
 
 def test_without_mistakes_to_learn_from_there_is_no_router():
