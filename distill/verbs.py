@@ -15,8 +15,9 @@ from distill.cascade.choose import choose_without_teacher
 from distill.data import LabelledTexts, balanced_indices, load_split, random_indices
 from distill.json_file import read_json
 from distill.policy_file import write_numbers
+from distill.run_record import json_digest
 from distill.settings_flags import from_flags
-from server.core.calibration import calibration_to_json
+from server.core.calibration import Calibration, calibration_to_json
 from server.core.errors import ConfigurationError
 from server.core.policy import Policy, load_policies
 
@@ -36,11 +37,13 @@ def tune_teacher(arguments: Namespace) -> dict[str, Any]:
     rows = _draw(rows, arguments.rows, seed=arguments.seed)
     if not arguments.without_seeds:
         rows += seed_texts()
-    soft = None
+    soft, made_with = None, {}
     if settings.pool_with:
-        soft = teacher_logits(rows, store, load_calibration(settings.start_from))
+        calibration = load_calibration(settings.start_from)
+        soft = teacher_logits(rows, store, calibration)
         soft = pool_with_student(soft, rows, Path(settings.pool_with), _policy(arguments).teacher_weight)
-    tune(settings, rows, _policy(arguments), arguments.out, soft)
+        made_with["calibrations"] = _calibrations(calibration, Path(settings.pool_with))
+    tune(settings, rows, _policy(arguments), arguments.out, soft, made_with=made_with)
     return {"teacher": str(arguments.out)}
 
 
@@ -116,6 +119,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
         "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
         "pool_with": str(arguments.pool_with) if arguments.pool_with else None,
+        "calibrations": _calibrations(calibration, arguments.pool_with),
     }
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out, made_with=made_with)
     sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
@@ -229,6 +233,14 @@ def _store_of_start(settings, arguments: Namespace):
     if not settings.start_from:
         raise ConfigurationError("--pool-with is beside the teacher that a run starts from: it needs --start-from")
     return signal_store(arguments.signals, settings.start_from, _policy(arguments))
+
+
+def _calibrations(teachers: Calibration | None, student: Path | None) -> list[str | None]:
+    """By what the soft labels of a teacher, and of the student that they are pooled with, are calibrated: digests."""
+    return [
+        json_digest(calibration_to_json(teachers)) if teachers else None,
+        json_digest(read_json(student / "calibration.json")) if student else None,
+    ]
 
 
 def _earlier(run: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from distill.mining.mined_file import read_answers, write_mined
 from distill.signals import SignalStore, text_digest
 from distill.teacher.saved import signal_store
 from distill.train_data import TeacherSignals, align_signals
+from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
 from server.core.taxonomy import CATEGORIES, CATEGORY_INDEX
 from tests.unit.distill.mining_world import answered, candidate, correction, values, verdict
@@ -102,6 +103,16 @@ def test_what_a_text_talked_the_teacher_into_is_not_learnt_when_it_is_asked_agai
     np.testing.assert_array_equal(heard(old)[bold.text][0], margins[0], "a file from before says nothing")
 
 
+def test_a_teacher_that_was_asked_about_other_texts_only_is_named(mined, tmp_path):
+    store = SignalStore(tmp_path, teacher="t", prompt_hash="p", hidden_size=2)
+    rows = load_extra([mined], None, repeats=1).rows
+    with pytest.raises(ConfigurationError, match="none of these 2 texts: run label --split train"):
+        align_signals(rows, store, None, dimensions=2)
+    store.append([text_digest("other", "user")], np.ones((1, 8)), np.ones((1, 8, 2)))
+    with pytest.raises(ConfigurationError, match="none of these 2 texts: run label --split train"):
+        align_signals(rows, store, None, dimensions=2)
+
+
 def test_training_drops_such_a_no_before_it_is_pooled(tmp_path, tiny_gemma, monkeypatch):
     """The pool with a sure student would no longer be a No."""
     write_mined(tmp_path / "m.parquet", [candidate("bold", labels=unknown(), teacher_may_clear=False)], ["train"])
@@ -110,6 +121,7 @@ def test_training_drops_such_a_no_before_it_is_pooled(tmp_path, tiny_gemma, monk
     store = signal_store(tmp_path, str(tiny_gemma), load_policies()["default"], hidden_size=2, max_text_tokens=256)
     digests = [text_digest(text, "user") for text in ("a", "bold")]
     store.append(digests, np.full((2, len(CATEGORIES)), -1.0), np.random.default_rng(0).normal(size=(2, 8, 2)))
+    (tmp_path / "calibration.json").write_text("{}")  # of the student in the pool
     monkeypatch.setattr(soft_labels, "pool_with_student", lambda logits, *_: logits + 3)
 
     class Stop(Exception):
