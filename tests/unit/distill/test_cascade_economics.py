@@ -199,6 +199,19 @@ def test_reliability_bins_leave_the_unknown_out():
     assert means == sorted(means)
 
 
+def test_texts_of_equal_doubt_have_no_order():
+    rng = np.random.default_rng(0)
+    doubt, wrong, weights = rng.integers(0, 4, 500) / 4, rng.random(500) < 0.3, rng.choice([0.5, 2.0], 500)
+    curve = risk_coverage(doubt, wrong, weights)
+    for order in (rng.permutation(500), np.argsort(wrong, kind="stable"), np.argsort(~wrong, kind="stable")):
+        other = risk_coverage(doubt[order], wrong[order], weights[order])
+        assert (other.aurc, other.e_aurc, other.augrc) == pytest.approx((curve.aurc, curve.e_aurc, curve.augrc), abs=1e-12)
+        np.testing.assert_allclose(other.risk, curve.risk)
+    first = doubt == 0
+    assert curve.risk[0] == pytest.approx(np.average(wrong[first], weights=weights[first]))
+    assert curve.risk[-1] == pytest.approx(np.average(wrong, weights=weights))
+
+
 def test_a_router_wins_where_doubt_is_a_poor_guide():
     """Long texts: the student is sure and wrong there, and the teacher is right. Length tells, doubt doesn't."""
     worlds = [world(1500, seed=seed, student_noise=0.2) for seed in (1, 2)]
