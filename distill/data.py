@@ -64,7 +64,7 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
 
     Raises:
         ConfigurationError: there is no such file, it is no Parquet file or lacks a column, the split is empty, or a row
-            holds something else than a text, a known role, and labels in [0, 1] or null.
+            holds something else than a text, a known role, and labels in [0, 1] or null; of dev and test, what lies between.
     """
     frame = read_table(path, ("text", "dataset", "split", *CATEGORIES))
     frame = frame[frame["split"] == split]
@@ -74,13 +74,10 @@ def load_split(path: Path, split: str, *, assume_chat_benign: bool = False) -> L
     if "role" in frame:
         _check(path, "role", frame, frame["role"].isin(ROLES), f"one of {', '.join(ROLES)}")
     for name in (*CATEGORIES, *({"unsafe"} & set(frame.columns))):
-        _check(
-            path,
-            name,
-            frame,
-            frame[name].isna() | pd.to_numeric(frame[name], errors="coerce").between(0, 1),
-            "0, 1, between, or null",
-        )
+        values = pd.to_numeric(frame[name], errors="coerce")
+        _check(path, name, frame, frame[name].isna() | values.between(0, 1), "0, 1, between, or null")
+        if split != "train":
+            _check(path, name, frame, frame[name].isna() | values.isin((0, 1)), f"0, 1 or null, as labels of split {split} are")
     labels = frame[list(CATEGORIES)].to_numpy(dtype=np.float32, na_value=np.nan, copy=True)
     if "unsafe" in frame:
         is_safe = (frame["unsafe"] == 0).fillna(False).to_numpy(dtype=bool)

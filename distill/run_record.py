@@ -38,10 +38,16 @@ def hold_to(path: Path, record: dict[str, Any], *, has_begun: bool) -> None:
         raise ConfigurationError(f"{path.parent} holds a run that was made with other {', '.join(changed)}: use another --out")
 
 
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, however its keys are ordered."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def rows_digest(rows: LabelledTexts, said: np.ndarray | None = None) -> str:
     """SHA-256 of the texts, their roles, sources and labels, in their order, and of where ``said`` (N, C) is known.
 
-    What is said itself stays out: a model's word differs in its last bits from one machine to another.
+    What is said itself stays out: a model's word differs in its last bits from one machine to another. What the words are
+    calibrated with is on record by :func:`json_digest`.
     """
     digest = hashlib.sha256()
     for text, role, source in zip(rows.texts, rows.roles, rows.datasets, strict=True):

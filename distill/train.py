@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from distill.data import LabelledTexts
 from distill.losses import LossWeights, feature_loss, label_loss, soft_label_loss
@@ -53,6 +53,14 @@ class DistillationTrainer(Trainer):
         if weights.feature:
             loss = loss + weights.feature * feature_loss(self.model.projector(pooled), inputs["teacher_features"])
         return (loss, {"logits": logits}) if return_outputs else loss
+
+
+class JudgeTheEnd(TrainerCallback):
+    """The last step is a candidate for the best checkpoint too, though it be no multiple of ``eval_steps``: the Trainer saves
+    it, and wouldn't evaluate it."""
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        control.should_evaluate |= state.global_step >= state.max_steps
 
 
 def train_student(
@@ -127,6 +135,7 @@ def train_student(
         eval_dataset=DistillationData(dev, no_signals, tokenizer, max_tokens=settings.max_tokens),
         data_collator=collate,
         compute_metrics=_dev_figures,
+        callbacks=[JudgeTheEnd()],
         weights=weights,
         feature_dimensions=signals.features.shape[1],
     )

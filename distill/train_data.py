@@ -12,6 +12,7 @@ from distill.features import Whitener
 from distill.signals import SignalStore
 from distill.soft_labels import signal_rows, teacher_logits
 from server.core.calibration import Calibration
+from server.core.errors import ConfigurationError
 from server.core.taxonomy import CATEGORIES
 
 
@@ -26,13 +27,19 @@ class TeacherSignals:
 def align_signals(
     rows: LabelledTexts, store: SignalStore | None, calibration: Calibration | None, *, dimensions: int
 ) -> TeacherSignals:
-    """Find each text's signal; fit the frozen feature target on those that have one."""
+    """Find each text's signal; fit the frozen feature target on those that have one.
+
+    Raises:
+        ConfigurationError: the store has a signal for none of them.
+    """
     n = len(rows)
-    if store is None or not len(store):
+    if store is None:
         nothing = np.full((n, len(CATEGORIES)), np.nan, dtype=np.float32)
         return TeacherSignals(nothing, np.full((n, 1), np.nan, dtype=np.float32))
     found = signal_rows(rows, store)
     has_signal = found >= 0
+    if not has_signal.any():
+        raise ConfigurationError(f"the teacher was asked about none of these {n} texts: run label --split train on them first")
     hidden = store.hidden()[np.unique(found[has_signal])]
     whitener = Whitener.fit(hidden, dimensions=dimensions)
     features = np.full((n, len(whitener.components)), np.nan, dtype=np.float32)

@@ -32,7 +32,9 @@ class TrainSettings:
         help=f"the student's window, special tokens included, {MIN_WINDOW_TOKENS} to {MAX_WINDOW_TOKENS}; longer texts are cut",
     )
     feature_dimensions: int = knob(256, least=1, help="principal components of the teacher's hidden states to learn")
-    eval_every_steps: int = knob(400, least=1, help="steps between checkpoints; the one with the best AU-PRC on dev is kept")
+    eval_every_steps: int = knob(
+        400, least=1, help="steps between checkpoints; the one with the best AU-PRC on dev is kept, the end among them"
+    )
     seed: int = knob(0, least=0, most=2**32 - 1, help="of the draw of texts, their order, the head and dropout")
     start_from: str = knob("", help="run folder of a student to go on from, in place of the base")
     average: bool = knob(False, help="end with the mean of the student trained and of the one it started from")

@@ -15,8 +15,9 @@ from distill.cascade.choose import choose_without_teacher
 from distill.data import LabelledTexts, balanced_indices, load_split, random_indices
 from distill.json_file import read_json
 from distill.policy_file import write_numbers
+from distill.run_record import json_digest
 from distill.settings_flags import from_flags
-from server.core.calibration import calibration_to_json
+from server.core.calibration import Calibration, calibration_to_json
 from server.core.errors import ConfigurationError
 from server.core.policy import Policy, load_policies
 
@@ -36,11 +37,13 @@ def tune_teacher(arguments: Namespace) -> dict[str, Any]:
     rows = _draw(rows, arguments.rows, seed=arguments.seed)
     if not arguments.without_seeds:
         rows += seed_texts()
-    soft = None
+    soft, made_with = None, {}
     if settings.pool_with:
-        soft = teacher_logits(rows, store, load_calibration(settings.start_from))
+        calibration = load_calibration(settings.start_from)
+        soft = teacher_logits(rows, store, calibration)
         soft = pool_with_student(soft, rows, Path(settings.pool_with), _policy(arguments).teacher_weight)
-    tune(settings, rows, _policy(arguments), arguments.out, soft)
+        made_with["calibrations"] = _calibrations(calibration, Path(settings.pool_with))
+    tune(settings, rows, _policy(arguments), arguments.out, soft, made_with=made_with)
     return {"teacher": str(arguments.out)}
 
 
@@ -84,7 +87,7 @@ def label(arguments: Namespace) -> dict[str, Any]:
 
 
 def train(arguments: Namespace) -> dict[str, Any]:
-    from distill.extra import hear_extra, load_extra
+    from distill.extra import hear_extra, load_extra, unhear_noes
     from distill.losses import LossWeights
     from distill.seeds import seed_texts
     from distill.soft_labels import pool_with_student
@@ -106,7 +109,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
     extra = load_extra(arguments.extra, store, repeats=arguments.extra_repeats)
     rows += extra.rows
     calibration = load_calibration(arguments.teacher) if arguments.teacher else None
-    of_teacher = align_signals(rows, store, calibration, dimensions=settings.feature_dimensions)
+    of_teacher = unhear_noes(align_signals(rows, store, calibration, dimensions=settings.feature_dimensions), extra)
     if arguments.pool_with:
         weight = _policy(arguments).teacher_weight
         of_teacher = replace(of_teacher, logits=pool_with_student(of_teacher.logits, rows, arguments.pool_with, weight))
@@ -116,6 +119,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "teacher": teacher_id(arguments.teacher) if arguments.teacher else None,
         "prompt_hash": teacher_form(arguments.teacher).hash(_policy(arguments)) if arguments.teacher else None,
         "pool_with": str(arguments.pool_with) if arguments.pool_with else None,
+        "calibrations": _calibrations(calibration, arguments.pool_with),
     }
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out, made_with=made_with)
     sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
@@ -126,7 +130,7 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "data": sources,
         "licences": {name: licence for name, licence in _licences().items() if name in sources},
         "rows": len(rows),
-        "rows_with_signals": int((~np.isnan(of_teacher.logits[:, 0])).sum()),
+        "rows_with_signals": int((~np.isnan(of_teacher.logits).all(axis=1)).sum()),
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
         "earlier": earlier,
         "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
@@ -229,6 +233,14 @@ def _store_of_start(settings, arguments: Namespace):
     if not settings.start_from:
         raise ConfigurationError("--pool-with is beside the teacher that a run starts from: it needs --start-from")
     return signal_store(arguments.signals, settings.start_from, _policy(arguments))
+
+
+def _calibrations(teachers: Calibration | None, student: Path | None) -> list[str | None]:
+    """By what the soft labels of a teacher, and of the student that they are pooled with, are calibrated: digests."""
+    return [
+        json_digest(calibration_to_json(teachers)) if teachers else None,
+        json_digest(read_json(student / "calibration.json")) if student else None,
+    ]
 
 
 def _earlier(run: str) -> list[dict[str, Any]]:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from distill.calibrate import apply_calibration, fit_calibration
-from export.proof import ExportRefused, Limits, check_company, check_quality, check_shapes, check_structure, check_values
+from export.proof import (
+    ExportRefused,
+    Limits,
+    check_columns,
+    check_company,
+    check_quality,
+    check_shapes,
+    check_structure,
+    check_values,
+)
 from export.reference import ReferenceSet
 from export.runner import Windows, open_session, speedup, spread_sample, text_logits
 from server.core.artifact import Precision
@@ -65,26 +74,27 @@ def prove_verdicts(
     limits: Limits,
     threads: int = 1,
 ) -> Judged:
-    """Quality and company of ``graphs[precision]`` beside ``graphs["fp32"]``; each graph is calibrated on its own logits,
-    as it would ship.
+    """Columns, quality and company of ``graphs[precision]`` beside ``graphs["fp32"]``; each graph is calibrated on its own
+    logits, as it would ship.
 
     Raises:
-        ExportRefused: with every failure of both rungs.
+        ExportRefused: with every failure of the three rungs.
         ConfigurationError: a graph's logits can't be calibrated: labels of one kind only, or a model that has not learnt.
     """
     sessions = {name: open_session(path, threads=threads) for name, path in graphs.items()}
     logits = {name: text_logits(session, windows) for name, session in sessions.items()}
     calibrations = {name: _calibration(name, values, reference) for name, values in logits.items()}
     scores = {name: apply_calibration(values, calibrations[name]) for name, values in logits.items()}
-    failures, figures = check_quality(scores[precision], scores["fp32"], reference.labels, policy, limits)
+    failures, figures = check_columns(logits[precision], logits["fp32"], limits)
+    quality_failures, quality_figures = check_quality(scores[precision], scores["fp32"], reference.labels, policy, limits)
 
     sample, chosen = spread_sample(windows, COMPANY_TEXTS)
     alone = apply_calibration(text_logits(sessions[precision], sample, batch_items=1), calibrations[precision])
     company_failures, company_figures = check_company(alone, scores[precision][chosen], policy, limits)
-    failures += company_failures
+    failures += quality_failures + company_failures
     if failures:
         raise ExportRefused([f"{precision}: {failure}" for failure in failures])
-    figures |= company_figures
+    figures |= quality_figures | company_figures
     figures["speedup_int8_over_fp32"] = None
     if precision == "int8":
         timed, _ = spread_sample(windows, VALUES_TEXTS)

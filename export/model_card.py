@@ -65,7 +65,8 @@ def _quality(report: Mapping[str, Any] | None, split: str, policy: Policy) -> st
         [
             f"## Quality on {split}\n",
             f"{report['rows']} texts; unknown labels are left out; thresholds of policy `{policy.id}` version "
-            f"{policy.version}. The calibration was fitted on the same split.\n",
+            f"{policy.version}. The calibration was fitted on the same split; the best checkpoint was chosen on it, and so are "
+            "thresholds that `distill` chooses. Expect a little less on other texts.\n",
             _table(("category", *_TITLES), [_row(name, figures) for name, figures in rows]),
             "### By data set\n",
             _table(("data set", *_TITLES), [_row(name, figures) for name, figures in sets.items()]),

@@ -1,11 +1,12 @@
 """The ladder: an export is proven, rung by rung, or refused.
 
-    names → axes → shapes → values → quality → company
+    names → axes → shapes → values → columns → quality → company
 
 Names and axes are read off the graph; nothing above them can be tried on a graph that fails there. Shapes and values are
-tried on real windows against torch. Quality compares what the final graph and the FP32 graph make of the reference set.
+tried on real windows against torch. Columns and quality compare what the final graph and the FP32 graph make of the reference
+set: each category's logits, which needs no labels, then verdicts and AU-PRC, to which a rare category adds next to nothing.
 Company asks that a text's verdict doesn't hang on the texts that share its batch, through padding or through rounding that
-measures the batch. After optimum's validation ladder (``optimum.exporters.onnx.convert``), with the last two rungs added.
+measures the batch. After optimum's validation ladder (``optimum.exporters.onnx.convert``), with the last three rungs added.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Limits:
 
     fp32_atol: float = 1e-4
     fp16_atol: float = 0.1
+    column_correlation: float = 0.95
     au_prc_loss: float = 0.005
     verdict_agreement: float = 0.99
 
@@ -111,6 +113,23 @@ def check_values(session: Any, model: Any, token_ids: list[list[int]], *, atol: 
     if atol is not None and difference > atol:
         return [f"values: a logit differs from torch's by {difference:.3g}, more than {atol:g}"], difference
     return [], difference
+
+
+def check_columns(logits: np.ndarray, fp32_logits: np.ndarray, limits: Limits) -> tuple[list[str], dict[str, float | None]]:
+    """Each category's logits against the FP32 graph's, both (N, C). Returns the failures, and the least correlation.
+
+    A column that is the same for every text in FP32 already says nothing of the final graph, and isn't compared.
+    """
+    found = {}
+    for name, ours, fp32 in zip(CATEGORIES, logits.T, fp32_logits.T, strict=True):
+        if np.ptp(fp32):
+            found[name] = float(np.corrcoef(ours, fp32)[0, 1]) if np.ptp(ours) else 0.0
+    failures = [
+        f"columns: {name} correlates {correlation:.3f} with FP32's, less than {limits.column_correlation:g}"
+        for name, correlation in found.items()
+        if not correlation >= limits.column_correlation
+    ]
+    return failures, {"least_column_correlation_with_fp32": min(found.values(), default=None)}
 
 
 def check_quality(

@@ -193,7 +193,8 @@ def _floor_for_joint_risk(choosing: Opinions, certifying: Opinions, block_at: np
 def _floor_for_selective_risk(choosing: Opinions, certifying: Opinions, block_at: np.ndarray, target: Target) -> float | None:
     """The highest floor that Learn then Test reaches, from starts at fixed shares of kept traffic in the choosing half."""
     kept, wrong = _kept(certifying, block_at)[::-1], is_wrong(certifying.student, certifying.labels, block_at)
-    p_values = [selective_p_value(wrong[row], certifying.weights[row], alpha=target.value) for row in kept]
+    heaviest = max(choosing.weights.max(), certifying.weights.max())
+    p_values = [selective_p_value(wrong[row], certifying.weights[row], heaviest=heaviest, alpha=target.value) for row in kept]
     shares = _kept(choosing, block_at)[::-1].mean(axis=1)
     starts = [int(np.argmax(shares >= share)) for share in _START_SHARES if shares.max() >= share]
     reached = furthest_rejected(p_values, starts, delta=target.delta)

@@ -27,17 +27,18 @@ def controlled_risk(losses: np.ndarray, weights: np.ndarray) -> float:
     return float(((weights * losses).sum() + heaviest) / (weights.sum() + heaviest))
 
 
-def selective_p_value(is_wrong: np.ndarray, weights: np.ndarray, *, alpha: float) -> float:
+def selective_p_value(is_wrong: np.ndarray, weights: np.ndarray, *, heaviest: float, alpha: float) -> float:
     """Hoeffding–Bentkus p-value of "more than ``alpha`` of the kept traffic is wrong"; 1 where nothing is kept.
 
     Args:
         is_wrong: bool (K,), over the texts that are kept from the teacher.
         weights: (K,), above 0.
+        heaviest: the most that any text can weigh, whether or not one is kept: the heavy text that a small sample lacks is
+            the one that the bound is about.
         alpha: in (0, 1).
     """
     if not len(is_wrong):
         return 1.0
-    heaviest = weights.max()
     # In [0, 1]; their mean is at most alpha exactly where the weighted share is. Without weights it is the share itself.
     terms = (weights * (is_wrong - alpha) + alpha * heaviest) / heaviest
     return hoeffding_bentkus(float(terms.mean()), len(terms), alpha=alpha)

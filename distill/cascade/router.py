@@ -48,17 +48,19 @@ def features(opinions: Opinions, choice: Choice) -> np.ndarray:
 
 
 def fit_router(dev: Opinions, choice: Choice, rates: tuple[float, ...]) -> Router | None:
-    """Fit on the labelled texts of dev: does the teacher mend this verdict? None where it mends fewer than ``MIN_LABELS``."""
+    """Fit on the labelled texts of dev, each as much as the traffic that it stands for: does the teacher mend this verdict?
+    None where it mends fewer than ``MIN_LABELS``."""
     labelled = dev.take(is_labelled(dev.labels))
     target = mended(labelled, pooled(labelled.student, labelled.teacher, choice.teacher_weight), choice.block_at)
     if min(target.sum(), (~target).sum()) < MIN_LABELS:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(features(labelled, choice), target)
+    model.fit(features(labelled, choice), target, logisticregression__sample_weight=labelled.weights)
     likely = _likely(model, dev, choice)
     ask_from = {rate: _lowest_within(likely, dev.weights, budget=rate) for rate in rates}
     together = pooled(dev.student, dev.teacher, choice.teacher_weight)
     saved = costs(dev.student, dev.labels, choice.block_at) - costs(together, dev.labels, choice.block_at)
+    saved = dev.weights[:, None] * saved
     categories = {rate: saved[likely >= start].sum(axis=0) > 0 for rate, start in ask_from.items()}
     return Router(model, choice, ask_from, categories)
 

@@ -29,7 +29,8 @@ class ScoredTexts:
         rows: int64 (N,), the text's place in its split.
         tokens: int64 (N,), how long the text is.
         is_disguised: bool (N,), whether its canonical view differs from what was sent, or there is a de-obfuscated one.
-        calibration: the artefact's, fitted on logits of this very file's kind.
+        calibration: the artefact's, fitted on dev's logits of the canonical view alone. ``logits`` are those, but of the few
+            texts that have a de-obfuscated view, too, where they are the maximum of both.
         artifact_hash: the hash of the artefact's manifest.
         split: ``dev``, ``test`` or ``train``.
     """

@@ -11,7 +11,8 @@ class RiskCoverage:
 
     Attributes:
         coverage: float (N,), share of traffic that the student decides alone, rising to 1.
-        risk: float (N,), share of wrong verdicts among it.
+        risk: float (N,), share of wrong verdicts among it. Texts of equal doubt have no order: each counts as wrong as they are
+            on average.
         aurc: mean risk over coverage (Geifman & El-Yaniv, 2017).
         e_aurc: what of it an order without mistakes would save (Geifman et al., 2019).
         augrc: mean over coverage of P(wrong and kept), which early mistakes weigh no more in (Traub et al., 2024).
@@ -44,6 +45,9 @@ def risk_coverage(doubt: np.ndarray, is_wrong: np.ndarray, weights: np.ndarray) 
 
 
 def _curve(doubt: np.ndarray, is_wrong: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(doubt, kind="stable")
-    kept = np.cumsum(weights[order])
-    return kept / kept[-1], np.cumsum(weights[order] * is_wrong[order]) / kept
+    order = np.lexsort((weights, doubt))
+    doubt, is_wrong, weights = doubt[order], is_wrong[order], weights[order]
+    _, tie = np.unique(doubt, return_inverse=True)
+    wrong = np.bincount(tie, weights=weights * is_wrong) / np.bincount(tie, weights=weights)
+    kept = np.cumsum(weights)
+    return kept / kept[-1], np.cumsum(weights * wrong[tie]) / kept

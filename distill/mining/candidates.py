@@ -30,6 +30,7 @@ class Candidate:
         answers: float32 (C,), the serving teacher's calibrated scores; NaN where it wasn't asked, where its answer can't be
             trusted, and where a label is known.
         scores: float32 (C,), the student's calibrated scores; all NaN where they weren't logged.
+        teacher_may_clear: whether a teacher's No to it may be learnt, whoever asks it and whenever.
         copies: how many texts this one stands for, near duplicates folded into it included.
     """
 
@@ -41,6 +42,7 @@ class Candidate:
     labels: np.ndarray
     answers: np.ndarray
     scores: np.ndarray
+    teacher_may_clear: bool = True
     copies: int = 1
 
     @property

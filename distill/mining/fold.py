@@ -13,7 +13,7 @@ from dataclasses import replace
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from distill.mining.candidates import REASONS, Candidate
+from distill.mining.candidates import PEOPLE, REASONS, Candidate
 from distill.signals import text_digest
 
 SIMILAR = 0.8
@@ -26,7 +26,8 @@ class NearTexts:
     """Texts under keys, to be found by others like them. Case doesn't count."""
 
     def __init__(self) -> None:
-        self._index = MinHashLSH(threshold=SIMILAR, num_perm=_PERMUTATIONS)
+        # What is found in vain is dropped by its estimate; what isn't found is lost. The library weighs both alike.
+        self._index = MinHashLSH(threshold=SIMILAR, num_perm=_PERMUTATIONS, weights=(0.02, 0.98))
         self._hashes: dict[Hashable, MinHash] = {}
 
     def add(self, key: Hashable, signature: MinHash) -> None:
@@ -51,28 +52,35 @@ def signatures(texts: Sequence[str], *, doing: str) -> Iterator[MinHash]:
 
 def fold(candidates: Sequence[Candidate], left_out: Counter[str]) -> tuple[list[Candidate], list[float]]:
     """Near duplicates folded into the best-ranked text of each kind, which counts them as its copies and has the strongest of
-    their reasons; best rank first.
+    their reasons; best rank first. Where the teacher may not clear one of them, it may not clear what stands for it.
 
     Returns:
-        the texts that are left, and for each a lot in [0, 1) that is its own: the same in every run, and shared by near
-        duplicates that contradict each other, so that what is drawn by lot takes all of them or none.
+        the texts that are left, and for each the least lot in [0, 1] of those near it, and near those: what is drawn by lot
+        takes all of them or none. A text that people labelled has a lot of its own, the same in every run; the others' is 1.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.rank)
     kept: list[Candidate] = []
-    lots: list[float] = []
+    groups: list[set[int]] = []
     index = NearTexts()
     for candidate, signature in zip(ordered, signatures([c.text for c in ordered], doing="fold"), strict=True):
         near = index.near(signature)
         twin = next((place for place in near if _is_same(kept[place], candidate)), None)
         if twin is not None:
             reason = min(kept[twin].reason, candidate.reason, key=REASONS.index)
-            kept[twin] = replace(kept[twin], copies=kept[twin].copies + candidate.copies, reason=reason)
+            may_clear = kept[twin].teacher_may_clear and candidate.teacher_may_clear
+            copies = kept[twin].copies + candidate.copies
+            kept[twin] = replace(kept[twin], copies=copies, reason=reason, teacher_may_clear=may_clear)
             left_out["near_duplicate"] += 1
             continue
-        index.add(len(kept), signature)
+        place = len(kept)
+        index.add(place, signature)
         kept.append(candidate)
-        lots.append(lots[near[0]] if near else _lot(candidate))
-    return kept, lots
+        groups.append({place})
+        group = groups[place].union(*(groups[other] for other in near))
+        for member in group:
+            groups[member] = group
+    lots = [_lot(candidate) for candidate in kept]
+    return kept, [min(lots[member] for member in group) for group in groups]
 
 
 def near_any(candidates: Sequence[Candidate], texts: Sequence[str]) -> set[int]:
@@ -89,6 +97,8 @@ def _is_same(kept: Candidate, candidate: Candidate) -> bool:
 
 
 def _lot(candidate: Candidate) -> float:
+    if candidate.source not in PEOPLE:
+        return 1.0
     return int.from_bytes(text_digest(candidate.text, candidate.role)[:4]) / 2**32
 
 

@@ -2,7 +2,8 @@
 
 A moderator outranks the teacher. A teacher's answer is not learnt where the server would not let it clear a text either
 (disguised, perhaps speaking to a model, or blocked and of several windows) and it is lower than the student's score: else a
-text could teach the next student what it talked the teacher into. Ids come from clients, so one may stand for two different
+text could teach the next student what it talked the teacher into. Nor is what a teacher says of such a text later on: the
+candidate carries ``teacher_may_clear``. Ids come from clients, so one may stand for two different
 texts: a correction that doesn't say which it is about is left out.
 """
 
@@ -106,6 +107,7 @@ def _unmoderated(text: str, record: VerdictRecord, policies: PolicySet) -> Candi
         labels=unknown(),
         answers=answers,
         scores=_scores(record),
+        teacher_may_clear=_may_clear(record, policies),
     )
 
 
@@ -113,8 +115,9 @@ def _moderated(text: str, correction: FeedbackRecord, record: VerdictRecord | No
     """``record`` is None where the verdict itself wasn't logged."""
     labels = _labels(correction)
     answers = unknown()
-    if record is not None and not np.isnan(labels).all():
-        # After a bare "block", a teacher that may have said No is no answer to what it is blocked for.
+    # After a bare "block", a teacher that may have said No is no answer to what it is blocked for, now or later.
+    is_explained = record is not None and not np.isnan(labels).all()
+    if is_explained:
         answers = np.where(np.isnan(labels), _trusted_answers(record, policies), np.nan)
     return Candidate(
         text=canonicalise(text).text,
@@ -125,6 +128,7 @@ def _moderated(text: str, correction: FeedbackRecord, record: VerdictRecord | No
         labels=labels,
         answers=answers,
         scores=unknown() if record is None else _scores(record),
+        teacher_may_clear=is_explained and _may_clear(record, policies),
     )
 
 
@@ -161,12 +165,17 @@ def _trusted_answers(record: VerdictRecord, policies: PolicySet) -> np.ndarray:
     answers = unknown()
     if record.teacher is None:
         return answers
-    policy = policies[record.policy_id if record.policy_id in policies else "default"]
-    # How many windows were blocked isn't logged; where the teacher decided, the server has looked.
-    is_bounded = record.windows == 1 or record.decided_by == "teacher"
-    may_clear = (policy.teacher_may_clear and is_bounded) or not policy.violated(record.student_scores)
-    may_clear = may_clear and not record.is_disguised and not policy.suspects_injection(record.student_scores)
+    may_clear = _may_clear(record, policies)
     for name, score in record.teacher.scores.items():
         if may_clear or score >= record.student_scores[name]:
             answers[CATEGORY_INDEX[name]] = score
     return answers
+
+
+def _may_clear(record: VerdictRecord, policies: PolicySet) -> bool:
+    """Whether the server would let a teacher lift the student's block of it, or there is none to lift."""
+    policy = policies[record.policy_id if record.policy_id in policies else "default"]
+    # How many windows were blocked isn't logged; where the teacher decided, the server has looked.
+    is_bounded = record.windows == 1 or record.decided_by == "teacher"
+    may_clear = (policy.teacher_may_clear and is_bounded) or not policy.violated(record.student_scores)
+    return may_clear and not record.is_disguised and not policy.suspects_injection(record.student_scores)

@@ -1,7 +1,8 @@
 """The file that ``mine`` writes: labelled Parquet as :mod:`distill.data` reads it, with what the serving teacher said beside.
 
-Beyond those columns: ``teacher_<category>`` (the serving teacher's calibrated score, or null), ``source``, ``reason`` and
-``copies`` (:mod:`distill.mining.candidates`). It holds texts that were served: readable by its owner alone.
+Beyond those columns: ``teacher_<category>`` (the serving teacher's calibrated score, or null), ``source``, ``reason``,
+``copies`` and ``teacher_may_clear`` (:mod:`distill.mining.candidates`). It holds texts that were served: readable by its owner
+alone.
 """
 
 import os
@@ -36,6 +37,7 @@ def write_mined(path: Path, candidates: Sequence[Candidate], splits: Sequence[st
             "source": pd.array([c.source for c in candidates], dtype="str"),
             "reason": pd.array([c.reason for c in candidates], dtype="str"),
             "copies": pd.array([c.copies for c in candidates], dtype="int64"),
+            "teacher_may_clear": pd.array([c.teacher_may_clear for c in candidates], dtype="bool"),
         }
         | {name: pd.array(labels[:, c], dtype="Int8") for c, name in enumerate(CATEGORIES)}
         | {f"teacher_{name}": pd.array(answers[:, c], dtype="Float32") for c, name in enumerate(CATEGORIES)}
@@ -51,10 +53,23 @@ def write_mined(path: Path, candidates: Sequence[Candidate], splits: Sequence[st
 def read_answers(path: Path, split: str) -> np.ndarray:
     """Logits float32 (N, C) of what the serving teacher said, NaN where it said nothing; in the order of
     :func:`distill.data.load_split`. All NaN for a file that has no such columns."""
-    frame = pd.read_parquet(path)
-    frame = frame[frame["split"] == split]
+    frame = _read_split(path, split)
     names = [f"teacher_{name}" for name in CATEGORIES]
     if not set(names) <= set(frame.columns):
         return np.full((len(frame), len(CATEGORIES)), np.nan, dtype=np.float32)
     scores = frame[names].to_numpy(dtype=np.float64, na_value=np.nan)
     return np.clip(logit(scores), -_SURE, _SURE).astype(np.float32)
+
+
+def read_may_clear(path: Path, split: str) -> np.ndarray:
+    """bool (N,): whether a teacher's No to the text may be learnt; in the order of :func:`distill.data.load_split`. All True
+    for a file that doesn't say."""
+    frame = _read_split(path, split)
+    if "teacher_may_clear" not in frame:
+        return np.ones(len(frame), dtype=bool)
+    return frame["teacher_may_clear"].to_numpy(dtype=bool)
+
+
+def _read_split(path: Path, split: str) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    return frame[frame["split"] == split]

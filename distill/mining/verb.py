@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data import load_split, read_table
-from distill.mining.candidates import PEOPLE, Candidate
+from distill.mining.candidates import Candidate
 from distill.mining.choose import choose
 from distill.mining.fold import fold, near_any
 from distill.mining.log import candidates_from_log, read_log
@@ -58,7 +58,7 @@ def mine(arguments: Namespace) -> dict[str, Any]:
     if not chosen:
         raise ConfigurationError(f"nothing was found to learn from; left out: {dict(+left_out)}")
     mined = [kept[i] for i in chosen]
-    splits = [_split(kept[i], lots[i], arguments.test_share) for i in chosen]
+    splits = ["test" if lots[i] < arguments.test_share else "train" for i in chosen]
     write_mined(arguments.out, mined, splits)
     report = {"out": str(arguments.out), **summary(mined, splits, left_out)}
     sys.stdout.write(table(report))
@@ -92,8 +92,3 @@ def _held_out_texts(arguments: Namespace) -> list[str]:
     for path in arguments.held_out:
         texts += read_table(path, ("text",))["text"].tolist()
     return [canonicalise(text).text for text in texts]
-
-
-def _split(candidate: Candidate, lot: float, test_share: float) -> str:
-    """Only what people labelled is fit for measuring."""
-    return "test" if candidate.source in PEOPLE and lot < test_share else "train"

@@ -11,6 +11,7 @@ The base is frozen in bfloat16; the adapter's updates are kept in float32.
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,19 @@ class MasterAdamW:
 
 
 def tune_teacher(
-    settings: TuneSettings, rows: LabelledTexts, policy: Policy, out: Path, soft_logits: np.ndarray | None = None
+    settings: TuneSettings,
+    rows: LabelledTexts,
+    policy: Policy,
+    out: Path,
+    soft_logits: np.ndarray | None = None,
+    *,
+    made_with: Mapping[str, Any] | None = None,
 ) -> Judge:
     """Tune and write ``out/adapter`` (PEFT's folder); resumes from ``out``'s checkpoint if there is one.
 
     Args:
         soft_logits: (N, C), log-odds that count for ``settings.soft`` of a label that people gave; NaN leaves it theirs.
+        made_with: what else the run is made with: JSON values by name, for ``out/run.json``.
 
     Raises:
         ConfigurationError: there is nothing to average with, ``start_from`` doesn't fit, or ``out`` holds a run that was
@@ -107,7 +115,7 @@ def tune_teacher(
         raise ConfigurationError("--average is with the adapter that a run starts from: it needs --start-from")
     form = prompt_form(settings.prompt)
     record = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
-    record |= {"texts": rows_digest(rows, soft_logits), "wordings": form.hash(policy)}
+    record |= {"texts": rows_digest(rows, soft_logits), "wordings": form.hash(policy), **(made_with or {})}
     hold_to(out / "run.json", record, has_begun=(out / CHECKPOINT).exists() or (out / "tune.json").exists())
     torch.manual_seed(settings.seed)
     model, tokenizer = load_base(settings.base, dtype=torch.bfloat16, attention="eager")

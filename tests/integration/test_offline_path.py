@@ -106,16 +106,17 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
     # A second cycle: student and teacher learn what both said together.
     again = ("--learning-rate", 1e-3, "--without-seeds", "--data", data, "--signals", signals, "--pool-with", student)
     tuned = tmp_path / "teacher-2"
-    distil(
-        capsys, "tune-teacher", *again, "--start-from", teacher, "--out", tuned, "--base", tiny_gemma,
-        "--rows", 64, "--rank", 4,
+    tune = (
+        "tune-teacher", *again, "--start-from", teacher, "--out", tuned, "--base", tiny_gemma, "--rows", 64, "--rank", 4,
     )  # fmt: skip
+    distil(capsys, *tune)
     assert json.loads((tuned / "tune.json").read_text())["rows"] == 40, "of the texts that the first one judged"
     second = tmp_path / "student-2"
-    report = distil(
-        capsys, "train", *again, "--start-from", student, "--out", second, "--teacher", teacher, "--rows", 64,
+    train = (
+        "train", *again, "--start-from", student, "--out", second, "--teacher", teacher, "--rows", 64,
         "--epochs", 1, "--batch-size", 16, "--eval-every-steps", 100, "--feature-dimensions", 8,
     )  # fmt: skip
+    report = distil(capsys, *train)
     assert report["rows_with_signals"] == 160
     assert json.loads((second / "provenance.json").read_text())["pool_with"] == str(student)
 
@@ -127,6 +128,13 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
     assert any((first[name] - trained[name]).abs().max() > 1e-3 for name in mean)
     for name, tensor in mean.items():
         torch.testing.assert_close(tensor, (first[name] + trained[name]) / 2, atol=1e-5, rtol=1e-4)
+
+    # Calibrated anew, teacher or student says something else: none of the runs goes on.
+    for whose, argv in ((student, tune), (teacher, train)):
+        calibration = json.loads((whose / "calibration.json").read_text())
+        (whose / "calibration.json").write_text(json.dumps(calibration | {"hate": {"scale": 0.5, "shift": 0.1}}))
+        assert main([str(argument) for argument in argv]) == 2
+        assert "made with other calibrations: use another --out" in capsys.readouterr().err
 
 
 def test_what_a_user_can_mend_is_one_line(data, tmp_path, capsys):

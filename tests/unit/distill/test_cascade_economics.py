@@ -12,7 +12,7 @@ from distill.cascade.operating_points import RATES, Bench, Prices, gap_closed, m
 from distill.cascade.opinions import Opinions, is_wrong, traffic_weights
 from distill.cascade.pictures import reliability_bins
 from distill.cascade.report import economics, save, table, with_numbers
-from distill.cascade.router import bootstrap_lead, fit_router
+from distill.cascade.router import bootstrap_lead, features, fit_router
 from distill.cascade.selective import risk_coverage
 from server.core.errors import ConfigurationError
 from server.core.policy import load_policies
@@ -199,6 +199,19 @@ def test_reliability_bins_leave_the_unknown_out():
     assert means == sorted(means)
 
 
+def test_texts_of_equal_doubt_have_no_order():
+    rng = np.random.default_rng(0)
+    doubt, wrong, weights = rng.integers(0, 4, 500) / 4, rng.random(500) < 0.3, rng.choice([0.5, 2.0], 500)
+    curve = risk_coverage(doubt, wrong, weights)
+    for order in (rng.permutation(500), np.argsort(wrong, kind="stable"), np.argsort(~wrong, kind="stable")):
+        other = risk_coverage(doubt[order], wrong[order], weights[order])
+        assert (other.aurc, other.e_aurc, other.augrc) == pytest.approx((curve.aurc, curve.e_aurc, curve.augrc), abs=1e-12)
+        np.testing.assert_allclose(other.risk, curve.risk)
+    first = doubt == 0
+    assert curve.risk[0] == pytest.approx(np.average(wrong[first], weights=weights[first]))
+    assert curve.risk[-1] == pytest.approx(np.average(wrong, weights=weights))
+
+
 def test_a_router_wins_where_doubt_is_a_poor_guide():
     """Long texts: the student is sure and wrong there, and the teacher is right. Length tells, doubt doesn't."""
     worlds = [world(1500, seed=seed, student_noise=0.2) for seed in (1, 2)]
@@ -211,6 +224,23 @@ def test_a_router_wins_where_doubt_is_a_poor_guide():
     assert entry["lead"] > 0.02
     assert entry["interval"][0] <= entry["lead"] <= entry["interval"][1]
     assert entry["router"]["escalated"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_router_learns_from_a_text_as_much_as_the_traffic_that_it_stands_for():
+    """A weight of nine is as good as being there nine times."""
+    dev = world(1200, seed=3, base=-4.0)
+    heavy = np.arange(len(dev)) % 8 == 0
+    dev.teacher[heavy] = 1 - dev.student[heavy]
+    choice = choose(dev, Aim("best-f1"), BUDGET, "unsure")
+    weighted = fit_router(replace(dev, weights=np.where(heavy, 9.0, 1.0)), choice, RATES)
+    repeated = fit_router(dev.take(np.repeat(np.arange(len(dev)), np.where(heavy, 9, 1))), choice, RATES)
+    plain = fit_router(dev, choice, RATES)
+    ours, theirs, others = (router.model.predict_proba(features(dev, choice))[:, 1] for router in (weighted, repeated, plain))
+    assert np.abs(ours - theirs).max() < 0.02
+    assert np.abs(ours - others).max() > 0.1
+    for rate in RATES:
+        np.testing.assert_array_equal(weighted.categories[rate], repeated.categories[rate])
+    assert any((weighted.categories[rate] != plain.categories[rate]).any() for rate in RATES)
 
 
 def test_without_mistakes_to_learn_from_there_is_no_router():

@@ -1,6 +1,7 @@
 """Promises hold over many draws, are not vacuous, and p-values are what the textbooks say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from distill.cascade.choose import Target, choose
 from distill.cascade.guarantees import controlled_risk, furthest_rejected, hoeffding_bentkus, selective_p_value
 from distill.cascade.opinions import is_wrong, traffic_weights
 from server.core.errors import ConfigurationError
-from tests.unit.distill.cascade_world import world
+from tests.unit.distill.cascade_world import C, world
 
 
 def test_controlled_risk_counts_one_more_text_as_lost():
@@ -48,15 +49,15 @@ def test_p_values_are_probabilities_and_rise_with_the_mean(mean, n, alpha):
 
 def test_a_p_value_at_the_boundary_rejects_no_more_often_than_it_says():
     rng, alpha = np.random.default_rng(0), 0.1
-    p_values = [selective_p_value(rng.random(200) < alpha, np.ones(200), alpha=alpha) for _ in range(3000)]
+    p_values = [selective_p_value(rng.random(200) < alpha, np.ones(200), heaviest=1.0, alpha=alpha) for _ in range(3000)]
     assert np.mean(np.array(p_values) <= 0.1) <= 0.1
 
 
 def test_weights_move_the_p_value_towards_the_traffic_they_stand_for():
     wrong = np.array([True] * 20 + [False] * 180)
-    lighter = selective_p_value(wrong, np.where(wrong, 0.2, 1.0), alpha=0.15)
-    assert lighter < selective_p_value(wrong, np.ones(200), alpha=0.15)
-    assert selective_p_value(wrong[:0], np.ones(0), alpha=0.15) == 1.0
+    lighter = selective_p_value(wrong, np.where(wrong, 0.2, 1.0), heaviest=1.0, alpha=0.15)
+    assert lighter < selective_p_value(wrong, np.ones(200), heaviest=1.0, alpha=0.15)
+    assert selective_p_value(wrong[:0], np.ones(0), heaviest=1.0, alpha=0.15) == 1.0
 
 
 def test_the_walk_stops_at_the_first_p_value_that_is_too_large():
@@ -96,6 +97,41 @@ def test_the_selective_risk_is_held_in_all_but_delta_of_the_draws():
     risks = [risk_of(choose(world(1000, seed=seed), Aim("best-f1"), promise, "unsure"))[1] for seed in range(25)]
     assert np.mean(np.array(risks) > alpha) <= delta
     assert np.mean(risks) > alpha / 2, "the promise is used, not kept by asking about everything"
+
+
+def test_a_sample_without_the_rare_heavy_text_promises_nothing_of_it():
+    """A text in 500 weighs 30 times the others and is always wrong: 5.7 % of the traffic; a third of the samples show none."""
+    rng, alpha = np.random.default_rng(0), 0.05
+    heavy = rng.random((300, 500)) < 0.002
+    p_values = [selective_p_value(row, np.where(row, 30.0, 1.0), heaviest=30.0, alpha=alpha) for row in heavy]
+    assert np.mean(np.array(p_values) <= 0.1) <= 0.1
+    many = rng.random(20_000) < 0.002
+    assert selective_p_value(many, np.where(many, 30.0, 1.0), heaviest=30.0, alpha=0.5) < 0.1, "no bound that rejects nothing"
+
+
+def test_the_selective_risk_is_held_where_the_prior_lies_far_above_the_draws_share():
+    """One harmful text in a hundred, which stands for thirty, and one in 33 of those that the student can't see."""
+
+    def draw(n, seed):
+        rng = np.random.default_rng(seed)
+        harmful, labels, student = rng.random(n) < 0.01, np.zeros((n, C)), np.full((n, C), 0.001)
+        labels[:, 0] = harmful
+        seen = np.where(harmful, rng.uniform(0.2, 0.8, n), rng.uniform(0.001, 0.02, n))
+        student[:, 0] = np.where(harmful & (rng.random(n) < 0.03), 0.003, seen)
+        teacher = np.where(labels == 1, 0.95, 0.05) + rng.uniform(-0.04, 0.04, (n, C))
+        weights = traffic_weights(labels, 0.3)
+        return replace(world(n), student=student, teacher=teacher, labels=labels, fit_labels=labels, weights=weights)
+
+    traffic, broken = draw(40_000, 999), 0
+    for seed in range(12):
+        try:
+            choice = choose(draw(3000, seed), Aim("best-f1"), Target("selective-risk", 0.01, 0.1), "unsure")
+        except ConfigurationError:
+            continue  # nothing was promised
+        kept = ~is_escalated(traffic.student, choice.block_at, choice.bands, traffic.keeps_block)
+        wrong = is_wrong(traffic.student, traffic.labels, choice.block_at)
+        broken += np.average(wrong[kept], weights=traffic.weights[kept]) > 0.01
+    assert broken <= 1
 
 
 def test_a_promise_that_so_few_texts_can_not_give_is_refused():

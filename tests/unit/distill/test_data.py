@@ -97,3 +97,11 @@ def test_balanced_draw_lifts_the_rare_and_repeats_nothing(tmp_path):
     assert sum(rows.datasets[drawn] == "small") == 5, "all labelled rows of the small set, none of the unlabelled"
     assert (drawn == balanced_indices(rows, 100, seed=0)).all()
     assert len(balanced_indices(rows, 99_999, seed=0)) == 1005
+
+
+def test_a_softened_label_is_for_training_only(tmp_path):
+    soft = frame(text=["a", "b", "c"]).assign(hate=[0.0, 0.7, np.nan])
+    assert load_split(save(tmp_path, soft), "train").labels[1, CATEGORIES.index("hate")] == np.float32(0.7)
+    for split in ("dev", "test"):
+        with pytest.raises(ConfigurationError, match=rf"hate in row 1 is not 0, 1 or null, as labels of split {split} are"):
+            load_split(save(tmp_path, soft.assign(split=split)), split)

@@ -87,6 +87,23 @@ def test_from_log_to_training_set(base, log, tmp_path, capsys):
     assert np.isnan(train.labels[asked]).all()
 
 
+def test_what_is_held_out_is_in_training_under_no_role_and_with_no_change(base, tmp_path, capsys):
+    lines = []
+    for number in range(40):
+        lines += [verdict(sentence(number), id=str(number)), correction("allow", id=str(number))]
+        teacher = {"reasons": ("disagreeing",), "teacher": answered(toxicity=0.95)}
+        lines.append(verdict(sentence(number), id=f"r{number}", role="assistant", **teacher))
+        lines.append(verdict(sentence(number) + ".", id=f"n{number}", **teacher))
+    (tmp_path / "feedback-1.jsonl").write_bytes(b"".join(write_line(line) for line in lines))
+    out = tmp_path / "m.parquet"
+    mine(capsys, "--log", tmp_path, "--data", base, "--out", out)
+    mined = pd.read_parquet(out)
+    stems = mined["text"].str.rstrip(".")
+    assert len(mined) == 3 * 39
+    assert set(mined["split"]) == {"train", "test"}
+    assert (mined.groupby(stems)["split"].nunique() == 1).all()
+
+
 def test_unjudged_texts_are_kept_on_request_and_folded(base, log, tmp_path, capsys):
     out = tmp_path / "mined.parquet"
     _, said = mine(capsys, "--log", log, "--data", base, "--out", out, "--keep-unjudged")

@@ -153,6 +153,15 @@ def whole(base, tmp_path_factory):
     return out
 
 
+@pytest.mark.parametrize("every", [8, 400])
+def test_the_last_step_is_a_candidate_wherever_it_falls(base, tmp_path, every):
+    figures = run(settings(base, eval_every_steps=every), tmp_path / "run")
+    state = json.loads((tmp_path / "run" / "checkpoints" / "checkpoint-12" / "trainer_state.json").read_text())
+    judged = {entry["step"]: entry["eval_au_prc"] for entry in state["log_history"] if "eval_au_prc" in entry}
+    assert list(judged) == ([8, 12] if every == 8 else [12])
+    assert state["best_metric"] == max(judged.values()) == figures["au_prc"]
+
+
 def torn_folder(checkpoint):
     for path in checkpoint.iterdir():
         path.unlink()

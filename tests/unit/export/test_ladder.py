@@ -1,5 +1,7 @@
 """Each rung refuses what it is there to refuse, and says so with what was wanted and what was found."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from export.quantise import to_int8
 from export.runner import open_session
 from server.core.artifact import Precision
 from server.core.errors import ConfigurationError
+from server.core.taxonomy import CATEGORIES
 
 MAX_TOKENS = 16
 LIMITS = Limits()
@@ -179,6 +182,23 @@ def test_an_int8_graph_of_another_student_is_refused_with_every_failure(int8_gra
     assert ["int8:", "quality:", "au_prc"] in rungs
     assert ["int8:", "quality:", "au_prc_macro"] in rungs
     assert any("of verdicts agree" in failure for failure in refused.value.failures)
+
+
+def test_a_rare_category_that_died_is_refused_by_its_name(int8_graphs, windows, reference, policy, spoilt):
+    def kill_the_last(graph) -> None:
+        weight = next(tensor for tensor in graph.initializer if tensor.name == "classifier.weight")
+        rows = onnx.numpy_helper.to_array(weight).copy()
+        rows[-1] = 0
+        weight.CopyFrom(onnx.numpy_helper.from_array(rows, weight.name))
+
+    labels = reference.labels.copy()
+    positives = np.flatnonzero(labels[:, -1] == 1)
+    labels[positives[3:], -1] = np.nan
+    rare = replace(reference, labels=labels, calibration_labels=labels)
+    graphs = int8_graphs | {"int8": spoilt(kill_the_last)}
+    with pytest.raises(ExportRefused) as refused:
+        prove_verdicts(graphs, windows, rare, policy, precision="int8", limits=LIMITS)
+    assert refused.value.failures[0] == f"int8: columns: {CATEGORIES[-1]} correlates 0.000 with FP32's, less than 0.95"
 
 
 def test_labels_of_one_kind_cannot_be_calibrated_on(int8_graphs, windows, reference, policy):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.proof import Limits, check_company, check_quality
+from export.proof import Limits, check_columns, check_company, check_quality
 from server.core.taxonomy import CATEGORIES
 
 LIMITS = Limits()
@@ -68,6 +68,37 @@ def test_rare_categories_do_not_count_in_the_mean(policy):
     _, figures = check_quality(worse, scores, labels, policy, LIMITS)
     assert figures["au_prc_macro"] == 1.0
     assert figures["au_prc"] < 1.0
+
+
+def dead(column):
+    return np.full_like(column, column.mean())
+
+
+def shuffled(column):
+    return np.random.default_rng(1).permutation(column)
+
+
+@pytest.mark.parametrize("spoil", [dead, shuffled, np.negative])
+def test_a_rare_category_that_went_blind_is_refused_by_its_name(policy, spoil):
+    """With seven positives it doesn't count in the mean, and hardly in the pool."""
+    scores, labels = scores_and_labels(4000)
+    labels[:, 4] = 0
+    labels[:28:4, 4] = 1
+    fp32 = np.log(scores / (1 - scores))
+    spoilt = fp32.copy()
+    spoilt[:, 4] = spoil(fp32[:, 4])
+    failures, figures = check_columns(spoilt, fp32, LIMITS)
+    assert [failure.split(" correlates ")[0] for failure in failures] == [f"columns: {CATEGORIES[4]}"]
+    assert figures["least_column_correlation_with_fp32"] < 0.1
+
+
+def test_rounding_noise_passes_and_what_is_dead_in_fp32_is_not_held_against_int8():
+    fp32 = np.random.default_rng(0).normal(0, 2, (500, len(CATEGORIES)))
+    fp32[:, 3] = 1.5
+    noisy = fp32 + np.random.default_rng(1).normal(0, 0.3, fp32.shape)
+    failures, figures = check_columns(noisy, fp32, LIMITS)
+    assert failures == []
+    assert 0.98 < figures["least_column_correlation_with_fp32"] < 0.995
 
 
 def test_without_labels_only_verdicts_are_compared(policy):
