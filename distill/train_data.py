@@ -30,7 +30,7 @@ def align_signals(
     """Find each text's signal; fit the frozen feature target on those that have one.
 
     Raises:
-        ConfigurationError: the store has a signal for none of them.
+        ConfigurationError: the store has a signal for fewer than two of them, of which no target can be made.
     """
     n = len(rows)
     if store is None:
@@ -38,9 +38,10 @@ def align_signals(
         return TeacherSignals(nothing, np.full((n, 1), np.nan, dtype=np.float32))
     found = signal_rows(rows, store)
     has_signal = found >= 0
-    if not has_signal.any():
-        raise ConfigurationError(f"the teacher was asked about none of these {n} texts: run label --split train on them first")
-    hidden = store.hidden()[np.unique(found[has_signal])]
+    asked = np.unique(found[has_signal])
+    if len(asked) < 2:
+        raise ConfigurationError(f"the teacher was asked about {len(asked)} of {n} texts to train on: run label --split train")
+    hidden = store.hidden()[asked]
     whitener = Whitener.fit(hidden, dimensions=dimensions)
     features = np.full((n, len(whitener.components)), np.nan, dtype=np.float32)
     features[has_signal] = whitener(store.hidden()[found[has_signal]])

@@ -145,7 +145,9 @@ def table(result: Economics) -> str:
         for name, gap in [("pooled", closed["pooled"]), ("macro", closed["macro"]), *closed["categories"].items()]
     ]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{rows}\n\nclosed gap at {TARGET_RATE:.0%} escalated: {'; '.join(verdicts)}\n"
+    harmful, of_labelled = (result.record["test"][name] for name in ("harmful", "harmful_of_labelled"))
+    mix = f"harmful: {harmful:.1%} of the traffic, {of_labelled:.1%} of its labelled texts, which quality is of"
+    return f"{rows}\n\n{mix}\nclosed gap at {TARGET_RATE:.0%} escalated: {'; '.join(verdicts)}\n"
 
 
 _WORD = {True: "(met)", False: "(not met)", None: "(no figure)"}
@@ -164,9 +166,12 @@ def _calibration(opinions: Opinions, c: int) -> dict[str, float | int | None]:
 
 def _sample(opinions: Opinions, choice: Choice) -> dict[str, Any]:
     escalated = is_escalated(opinions.student, choice.block_at, choice.bands, opinions.keeps_block)
+    labelled, is_harmful = is_labelled(opinions.labels), (opinions.labels == 1).any(axis=1)
     return {
         "texts": len(opinions),
-        "labelled": int(is_labelled(opinions.labels).sum()),
+        "labelled": int(labelled.sum()),
+        "harmful": float(np.average(is_harmful, weights=opinions.weights)),
+        "harmful_of_labelled": float(np.average(is_harmful[labelled], weights=opinions.weights[labelled])),
         "escalated": float(np.average(escalated, weights=opinions.weights)),
     }
 

@@ -82,6 +82,8 @@ def _from_stress(arguments: Namespace, left_out: Counter[str]) -> list[Candidate
     found = []
     for path in arguments.stress:
         rows = load_split(path, "train")
+        if ((rows.labels > 0) & (rows.labels < 1)).any():
+            raise ConfigurationError(f"{path}: by softened labels nothing is a failure: a stress set's are 0, 1 or null")
         found += failures(rows, checkpoint_scores(arguments.checkpoint, rows.texts), policy, left_out)
     return found
 

@@ -199,6 +199,21 @@ def test_reliability_bins_leave_the_unknown_out():
     assert means == sorted(means)
 
 
+def test_how_much_of_the_labelled_traffic_is_harmful_is_said(worlds):
+    dev, test = (replace(w, labels=w.labels.copy()) for w in worlds)
+    for w in (dev, test):
+        w.labels[np.flatnonzero(~(w.labels == 1).any(axis=1))[::2]] = np.nan
+    dev, test = (replace(w, weights=traffic_weights(w.labels, 0.2)) for w in (dev, test))
+    result = economics(dev, test, aim=Aim("best-f1"), target=BUDGET, policy=POLICY, prices=None, with_router=False)
+    mix = result.record["test"]
+    assert mix["harmful"] == pytest.approx(0.2)
+    assert mix["harmful_of_labelled"] == pytest.approx(0.2 / (0.2 + 0.8 / 2), abs=0.01)
+    student = point(result, "student")
+    wrong = mix["harmful_of_labelled"] * student.missed + (1 - mix["harmful_of_labelled"]) * student.false_blocks
+    assert wrong == pytest.approx(student.wrong), "the mix that quality is of"
+    assert f"harmful: 20.0% of the traffic, {mix['harmful_of_labelled']:.1%} of its labelled texts" in table(result)
+
+
 def test_texts_of_equal_doubt_have_no_order():
     rng = np.random.default_rng(0)
     doubt, wrong, weights = rng.integers(0, 4, 500) / 4, rng.random(500) < 0.3, rng.choice([0.5, 2.0], 500)

@@ -103,14 +103,15 @@ def test_what_a_text_talked_the_teacher_into_is_not_learnt_when_it_is_asked_agai
     np.testing.assert_array_equal(heard(old)[bold.text][0], margins[0], "a file from before says nothing")
 
 
-def test_a_teacher_that_was_asked_about_other_texts_only_is_named(mined, tmp_path):
+def test_a_teacher_that_was_asked_about_other_texts_is_named(mined, tmp_path):
     store = SignalStore(tmp_path, teacher="t", prompt_hash="p", hidden_size=2)
     rows = load_extra([mined], None, repeats=1).rows
-    with pytest.raises(ConfigurationError, match="none of these 2 texts: run label --split train"):
-        align_signals(rows, store, None, dimensions=2)
-    store.append([text_digest("other", "user")], np.ones((1, 8)), np.ones((1, 8, 2)))
-    with pytest.raises(ConfigurationError, match="none of these 2 texts: run label --split train"):
-        align_signals(rows, store, None, dimensions=2)
+    for found, text in enumerate(("other", "answered", "labelled")):
+        store.append([text_digest(text, "user")], np.ones((1, 8)), np.random.default_rng(found).normal(size=(1, 8, 2)))
+        if found < 2:
+            with pytest.raises(ConfigurationError, match=f"asked about {found} of 2 texts to train on: run label"):
+                align_signals(rows, store, None, dimensions=2)
+    assert align_signals(rows, store, None, dimensions=2).features.shape == (2, 1)
 
 
 def test_training_drops_such_a_no_before_it_is_pooled(tmp_path, tiny_gemma, monkeypatch):

@@ -153,6 +153,16 @@ def test_what_a_user_can_mend_is_one_line(argv, message, base, tmp_path, capsys)
     assert not (tmp_path / "m.parquet").exists()
 
 
+def test_a_stress_set_of_softened_labels_is_refused(base, tmp_path, capsys):
+    soft = pd.DataFrame({"text": ["a"], "dataset": "d", "split": "train"} | dict.fromkeys(CATEGORIES, 0.7))
+    soft.to_parquet(tmp_path / "soft.parquet")
+    status, said = mine(
+        capsys, "--stress", tmp_path / "soft.parquet", "--checkpoint", tmp_path, "--data", base, "--out", tmp_path / "m.parquet"
+    )
+    assert status == 2
+    assert "soft.parquet: by softened labels nothing is a failure" in said.err
+
+
 def test_nothing_found_writes_nothing(base, tmp_path, capsys):
     (tmp_path / "feedback-1.jsonl").write_bytes(write_line(verdict()))
     status, said = mine(capsys, "--log", tmp_path, "--data", base, "--out", tmp_path / "m.parquet")
