@@ -23,17 +23,19 @@ Manner = Literal[
     "wrong_count",
     "huge",
     "foreign",
+    "twice",
     "refuses",
 ]
 
 
 @dataclass
 class FakeVllm:
-    """``says_yes_to``: a word that makes the answer Yes. ``release``: while not set, answers are held back."""
+    """``says_yes_to``: a word that makes the answer Yes. ``is_tagged``: replies name the request that they answer. ``release``: while not set, answers are held back."""
 
     url: str = ""
     manner: Manner = "well"
     says_yes_to: str = "knife"
+    is_tagged: bool = True
     release: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
@@ -73,6 +75,8 @@ class FakeVllm:
             await writer.drain()
             await asyncio.Event().wait()
         writer.write(content)
+        if self.manner == "twice":
+            writer.write(head.encode() + content)
         await writer.drain()
 
     def _reply(self, body: dict[str, Any], request_id: str) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class FakeVllm:
             request_id = "stillguard-" + "0" * 16
         prompts = body["prompt"][1:] if self.manner == "wrong_count" else body["prompt"]
         return {
-            "id": f"cmpl-{request_id}",
+            "id": f"cmpl-{request_id}" if self.is_tagged else "cmpl-8f14e45fceea",
             "object": "text_completion",
             "created": 1_790_000_000,
             "model": body["model"],

@@ -38,9 +38,9 @@ class HttpTeacher:
     prefix caching; llama.cpp within one slot). ``chat`` sends one request per category to ``/v1/chat/completions``, side by
     side, for servers that offer nothing else; the chat template around the prompt is the server's.
 
-    Each request has an ``X-Request-Id`` of ours. vLLM makes its reply's id of it and many proxies send it back: a reply that
-    carries another of ours was meant for someone else and is an error. A connection whose question was given up is closed,
-    so that a late answer is never read as the next one's. Redirects aren't followed, and proxies named by the environment
+    Each request has an ``X-Request-Id`` of ours. vLLM makes its reply's id of it and many proxies send it back. Of a server that
+    has done so once, every reply must: another is meant for someone else and is an error. A server that doesn't is asked on a
+    new connection each time, as an answer that comes twice would be read as the next question's. Redirects aren't followed, and proxies named by the environment
     aren't used: texts go to ``base_url`` only.
 
     Args:
@@ -87,6 +87,10 @@ class HttpTeacher:
             transport=transport or httpx.AsyncHTTPTransport(limits=limits),
         )
         self.name = self._client.base_url.netloc.decode()
+        self._is_tagged = False
+        """The server's replies say which question they answer."""
+        self._is_in_step = False
+        """And the last one did: its connection may be used again."""
         self._in_flight: set[asyncio.Task[list[Answer]]] = set()
         self._is_closed = False
 
@@ -155,8 +159,9 @@ class HttpTeacher:
     async def _post(self, path: str, fields: dict[str, Any]) -> Any:
         """The reply's JSON, if it is an answer to this very question."""
         tag = _TAG + secrets.token_hex(8)
+        headers = {"X-Request-Id": tag} | ({} if self._is_in_step else {"Connection": "close"})
         try:
-            async with self._client.stream("POST", path, json=self._fields | fields, headers={"X-Request-Id": tag}) as response:
+            async with self._client.stream("POST", path, json=self._fields | fields, headers=headers) as response:
                 content = await _read_bounded(response)
         except (TeacherUnavailable, TimeoutError):
             raise
@@ -172,9 +177,11 @@ class HttpTeacher:
             reply = json.loads(content)
         except (ValueError, RecursionError):
             raise TeacherUnavailable("error", "the teacher's answer is not JSON") from None
-        for echoed in (response.headers.get("x-request-id", ""), str(reply.get("id", "")) if isinstance(reply, dict) else ""):
-            if _TAG in echoed and tag not in echoed:
-                raise TeacherUnavailable("error", "the teacher's answer is to another question")
+        echoed = response.headers.get("x-request-id", "") + (str(reply.get("id", "")) if isinstance(reply, dict) else "")
+        self._is_in_step = tag in echoed
+        if not self._is_in_step and (self._is_tagged or _TAG in echoed):
+            raise TeacherUnavailable("error", "the teacher's answer is to another question")
+        self._is_tagged = self._is_in_step
         return reply
 
 

@@ -65,6 +65,30 @@ async def test_whatever_the_teacher_does_the_student_answers_and_says_why(open_g
         assert await guard.metric("stillguard_escalations_total", outcome=outcome) == 2
 
 
+@pytest.mark.parametrize("is_tagged", [True, False])
+async def test_an_answer_that_comes_twice_is_not_taken_for_the_next_ones(open_guard, is_tagged):
+    async with fake_vllm(manner="twice", is_tagged=is_tagged) as vllm:
+        guard = await open_guard(teacher=client(vllm))
+        outcomes = []
+        for round_ in range(4):
+            for word, verdict in (("fork", "allow"), ("knife", "block")):
+                result = await guard.result(f"{word} {round_} violence=0.45")
+                outcomes.append(result["escalation"]["outcome"])
+                assert outcomes[-1] == "error" or result["verdict"] == verdict
+    # An untagged server gets a connection for each question. Of a tagged one the shifted answers are known, and it recovers.
+    assert outcomes == ["answered"] * 8 if not is_tagged else outcomes.count("answered") >= 4
+
+
+async def test_a_tagged_server_is_asked_on_one_connection_and_another_on_a_new_one_each_time(open_guard):
+    for is_tagged, expected in ((True, ["close", "keep-alive", "keep-alive"]), (False, ["close"] * 3)):
+        async with fake_vllm(is_tagged=is_tagged) as vllm:
+            guard = await open_guard(teacher=client(vllm))
+            for word in "abc":
+                assert (await guard.result(f"{word} violence=0.45"))["decided_by"] == "teacher"
+        heads = [dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line) for head in vllm.heads]
+        assert [head["connection"] for head in heads] == expected
+
+
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(open_guard):
     async with fake_vllm() as vllm:
         vllm.release.clear()
