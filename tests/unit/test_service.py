@@ -35,7 +35,7 @@ FIRST_MARK = 100
 
 
 class Death(BaseException):
-    """What a session dies of."""
+    """What a session dies of, or a library panics with."""
 
 
 @dataclass
@@ -58,6 +58,8 @@ class Press:
             raise ArtifactError("artifact: model.onnx is corrupt")
         if fault == "mistake":
             raise ZeroDivisionError
+        if fault == "panic":
+            raise Death
         self.made += 1
         number = self.made
         policy = replace(steady_policy(), version=str(number))
@@ -97,7 +99,7 @@ class Classifier:
 
     def warm_up(self) -> None:
         if self._is_cold:
-            raise RuntimeError("does not get warm")
+            raise Death("does not get warm")
 
     def classify(self, windows):
         self._press.entered.set()
@@ -189,7 +191,8 @@ async def test_a_request_that_is_still_being_encoded_is_not_lost():
     [
         ("corrupt", "artifact: model.onnx is corrupt"),
         ("mistake", "the reload failed: ZeroDivisionError; the log says where"),
-        ("cold", "artifact: the model can't be run: RuntimeError: does not get warm"),
+        ("panic", "the reload failed: Death; the log says where"),
+        ("cold", "artifact: the model can't be run: Death: does not get warm"),
         ("odd", "the reload failed: ValueError; the log says where"),
     ],
 )
@@ -204,6 +207,47 @@ async def test_what_served_goes_on_when_a_reload_fails_and_the_reason_is_told(fa
         assert shop.service.missing() == []
         await shop.service.reload()
         assert by_one_student(await shop.check()) == shop.press.made > 1
+
+
+@pytest.mark.parametrize("started", [0, 1])
+async def test_a_student_that_can_not_be_started_is_closed_and_what_served_goes_on(monkeypatch, started):
+    """The first ``started`` of its two sessions get a thread."""
+    async with opened(sessions=2) as shop:
+        before, start, left = set(threading.enumerate()), threading.Thread.start, [None] * started
+
+        def run_out(thread):
+            if thread.name.startswith("session-"):
+                if not left:
+                    raise RuntimeError("can't start new thread")
+                left.pop()
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", run_out)
+            with pytest.raises(ConfigurationError, match="RuntimeError; the log says where"):
+                await shop.service.reload()
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith("session-"):
+                await asyncio.to_thread(thread.join, 60)
+                assert not thread.is_alive()
+        assert by_one_student(await shop.check()) == 1
+        assert shop.service.missing() == []
+        assert shop.metric("stillguard_reloads_total", outcome="failed") == 1
+        await shop.service.reload()
+        assert by_one_student(await shop.check()) == 3
+
+
+async def test_a_reload_that_nobody_waits_for_tells_the_log_of_a_mistake_after_the_swap(monkeypatch, caplog):
+    async with opened() as shop:
+
+        def fail(*_):
+            raise ZeroDivisionError("a secret")
+
+        monkeypatch.setattr(shop.service.drift, "judge_by", fail)
+        shop.service.reload_soon()
+        while not caplog.messages:
+            await asyncio.to_thread(bool)
+        assert caplog.messages == ["the reload failed: ZeroDivisionError"]
 
 
 async def test_one_reload_at_a_time():
