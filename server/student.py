@@ -37,7 +37,7 @@ def warm_up(classifiers: Sequence[Classifier]) -> None:
     for classifier in classifiers:
         try:
             classifier.warm_up()
-        except (KeyboardInterrupt, SystemExit):
+        except (ArtifactError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library's Rust is no Exception
             reason = str(error).partition("\n")[0]

@@ -20,7 +20,6 @@ class BatchReport:
 
     Attributes:
         infer_s: over all calls, the retries of a failed one included.
-        has_returned: some call of it came back with rows, good or bad.
         death: the type of what ended the model, which is no ``Exception``; None while it lives.
     """
 
@@ -30,7 +29,6 @@ class BatchReport:
     infer_s: float = 0.0
     answers: list[tuple[Item, Answer]] = field(default_factory=list)
     failed: list[Item] = field(default_factory=list)
-    has_returned: bool = False
     death: type[BaseException] | None = None
 
 
@@ -79,7 +77,6 @@ def _attempt(
     try:
         rows = classify([item.payload for item in items])
         infer_s = time.monotonic() - started_at
-        report.has_returned = True
         if len(rows) != len(items):
             raise ValueError(f"{len(rows)} rows for {len(items)} items")
         is_good = [check_row(row) for row in rows]

@@ -169,7 +169,7 @@ class Session:
         """Run one batch and report it; False if it was taken away meanwhile."""
         self._call = call = _Call(batch)
         report = serve(batch, self._classify, self._check_row)
-        death = report.death or (None if report.has_returned else self._fault())
+        death = report.death or (None if report.answers else self._fault())
         with self._settling:
             self._call = None
             is_abandoned = self._is_abandoned

@@ -63,13 +63,13 @@ class Press:
         self.made += 1
         number = self.made
         policy = replace(steady_policy(), version=str(number))
-        classifiers = [self.classifier(number, is_cold=fault == "cold") for _ in range(self.sessions)]
+        classifiers = [self.classifier(number, fault) for _ in range(self.sessions)]
         version = None if fault == "odd" else f"v{number}"  # what no manifest says: stillguard_info takes strings only
         manifest = Manifest(version, "fp32", CATEGORIES, 12, IDENTITY, None, "none", {}, {}, {})
         return StudentParts(manifest, PolicySet([policy]), Encoder(self, number), classifiers, lambda: self.classifier(number))
 
-    def classifier(self, number: int, *, is_cold: bool = False) -> "Classifier":
-        classifier = Classifier(self, number, is_cold)
+    def classifier(self, number: int, fault: str | None = None) -> "Classifier":
+        classifier = Classifier(self, number, fault)
         self.classifiers.append(weakref.ref(classifier))
         return classifier
 
@@ -92,14 +92,16 @@ class Encoder(FakeEncoder):
 class Classifier:
     """Every logit is its student's number; a window that another's encoder cut is an error."""
 
-    def __init__(self, press: Press, number: int, is_cold: bool) -> None:
+    def __init__(self, press: Press, number: int, fault: str | None) -> None:
         self._press = press
         self._number = number
-        self._is_cold = is_cold
+        self._is_cold, self._is_spoilt = fault == "cold", fault == "spoilt"
 
     def warm_up(self) -> None:
         if self._is_cold:
             raise Death("does not get warm")
+        if self._is_spoilt:
+            raise ArtifactError("model /a/model.onnx: its logits are not finite")
 
     def classify(self, windows):
         self._press.entered.set()
@@ -193,6 +195,7 @@ async def test_a_request_that_is_still_being_encoded_is_not_lost():
         ("mistake", "the reload failed: ZeroDivisionError; the log says where"),
         ("panic", "the reload failed: Death; the log says where"),
         ("cold", "artifact: the model can't be run: Death: does not get warm"),
+        ("spoilt", "model /a/model.onnx: its logits are not finite"),
         ("odd", "the reload failed: ValueError; the log says where"),
     ],
 )

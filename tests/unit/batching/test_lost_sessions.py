@@ -81,11 +81,12 @@ async def test_closing_does_not_wait_for_a_restart(model, workshop):
     assert workshop.models == []
 
 
-async def test_a_model_that_fails_on_everything_is_dead_although_it_only_raises(model, recorder, workshop, caplog):
+@pytest.mark.parametrize("failure", ["wear_out", "spoil"])
+async def test_a_model_that_fails_on_everything_is_dead_although_it_lives_on(model, recorder, workshop, caplog, failure):
     batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
     batcher.start()
     with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="wear_out"))
+        await rows(batcher, Work(1, failure=failure))
     assert await rows(batcher, Work(2)) == [4]
     assert (len(model.calls), len(workshop.models)) == (1, 1)
     assert recorder.losses == ["died"]
@@ -93,11 +94,12 @@ async def test_a_model_that_fails_on_everything_is_dead_although_it_only_raises(
     assert await batcher.drain(30)
 
 
-async def test_a_poisoned_text_alone_kills_no_session(model, recorder, workshop):
+@pytest.mark.parametrize("failure", ["raise", "bad"])
+async def test_a_poisoned_text_alone_kills_no_session(model, recorder, workshop, failure):
     batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
     batcher.start()
     with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="raise"))
+        await rows(batcher, Work(1, failure=failure))
     assert await rows(batcher, Work(2)) == [4]
     assert (model.warm_ups, workshop.models, recorder.losses) == (1, [], [])
     assert await batcher.drain(30)

@@ -66,4 +66,4 @@ def test_rows_too_many_are_nobodys():
     report = serve([first, second], classify, lambda row: True)
     assert calls == [[1, 2], [1], [2]]
     assert answered(report) == [(1, 2)]
-    assert (report.failed, report.death, report.has_returned) == ([second], None, True)
+    assert (report.failed, report.death) == ([second], None)
