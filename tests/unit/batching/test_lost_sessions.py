@@ -217,3 +217,81 @@ async def test_a_drain_does_not_wait_for_the_stuck(model, workshop):
         await rows(batcher, Work(1, failure="stick"))
     assert await asyncio.wait_for(batcher.drain(1_000), 30)
     model.free()
+
+
+class TornLimits:
+    """Limits that raise, once they are torn, when a thread first asks them how many items go into a batch."""
+
+    max_queue_items = max_queue_tokens = max_batch_tokens = 1_000
+    max_queue_wait_s = 60.0
+    call_cost_tokens = 10
+    is_torn = False
+
+    @property
+    def max_batch_items(self):
+        is_torn, self.is_torn = self.is_torn, False
+        if is_torn:
+            raise ZeroDivisionError("a secret")
+        return 8
+
+
+async def test_a_session_whose_thread_ends_is_seen_and_replaced(model, recorder, workshop, caplog):
+    limits = TornLimits()
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, limits=limits)
+    batcher.start()
+    first = await busy(batcher, model)
+    waiting = await submitted(batcher, Work(1))
+    limits.is_torn = True
+    model.release()
+    assert await first == [-2]
+    assert await waiting == [2], "what it had not yet taken is for its successor"
+    assert (len(workshop.models), batcher.live_sessions, recorder.losses) == (1, 1, ["died"])
+    assert "session-0 ended: ZeroDivisionError" in caplog.messages
+    assert await batcher.drain(30)
+    assert recorder.losses == ["died"], "a thread that ends with the batcher is no loss"
+
+
+async def test_the_batch_of_a_thread_that_ends_fails_at_once(model, recorder, workshop):
+    class Torn(int):
+        """A cost that can't be padded."""
+
+        def __rmul__(self, _):
+            raise MemoryError
+
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
+    batcher.start()
+    with pytest.raises(ClassifierFailed):
+        await rows(batcher, Work(1, cost=Torn(4)))
+    assert await rows(batcher, Work(2)) == [4]
+    assert (recorder.losses, recorder.drops, model.calls) == (["died"], [("failed", 1)], [])
+    assert await batcher.drain(30)
+
+
+async def test_a_replacement_is_tried_again_while_no_thread_is_to_be_had(model, recorder, workshop, monkeypatch, caplog):
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, stuck_s=STUCK_S)
+    batcher.start()
+    start, failures = threading.Thread.start, [None] * 2
+
+    def run_out(thread):
+        if thread.name == "session-0" and failures:
+            failures.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", run_out)
+    with pytest.raises(ClassifierFailed):
+        await rows(batcher, Work(1, failure="stick"))
+    assert await rows(batcher, Work(2)) == [4]
+    assert (len(workshop.models), batcher.live_sessions, recorder.losses) == (1, 1, ["stuck"])
+    assert caplog.messages.count("session-0 can't be started: can't start new thread") == 2
+    model.free()
+    assert await batcher.drain(30)
+
+
+async def test_what_costs_nothing_is_nobodys_text(model):
+    batcher = make_batcher([model])
+    batcher.start()
+    with pytest.raises(AssertionError, match="at least 1, not 0"):
+        await rows(batcher, Work(1), Work(2, cost=0))
+    assert queued(batcher) == (0, 0)
+    assert await batcher.drain(30)
