@@ -184,7 +184,8 @@ class Batcher(Generic[Payload, Row]):
             if item.request.is_live and item.request.answer(item.index, answer):
                 self._forget(item.request)
         self._fail(report.failed, "the classifier failed on this text")
-        self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=max(1, self.live_sessions))
+        if report.is_clean:  # what failed says nothing of how fast the others are served
+            self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=max(1, self.live_sessions))
         self._observer.batch_done(
             items=report.items, tokens=report.tokens, padded_tokens=report.padded_tokens, infer_s=report.infer_s
         )

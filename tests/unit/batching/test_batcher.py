@@ -218,6 +218,20 @@ async def test_what_would_wait_too_long_is_refused_before_anything_is_done_for_i
     assert await batcher.drain(30)
 
 
+@pytest.mark.parametrize("failure", ["raise", "bad", "rows", "die", None])
+async def test_a_batch_that_failed_says_nothing_of_the_rate(model, failure):
+    """Before any rate is known, nobody is known to wait."""
+    batcher = make_batcher([model])
+    batcher.start()
+    await asyncio.gather(rows(batcher, Work(1), Work(2, failure=failure)), return_exceptions=True)
+    first = await busy(batcher, model)
+    waiting = await submitted(batcher, Work(3))
+    assert (batcher.queue_wait_s > 0) is (failure is None)
+    model.release()
+    await asyncio.gather(first, waiting)
+    assert await batcher.drain(30)
+
+
 async def test_what_can_not_be_admitted_is_refused_before_anything_is_done_for_it(model):
     batcher = make_batcher([model], limits=BatchLimits(max_queue_items=3, max_queue_tokens=20))
     with pytest.raises(ShuttingDown):
