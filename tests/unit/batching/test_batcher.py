@@ -121,6 +121,9 @@ async def test_a_deadline_in_the_past_is_not_admitted(model, recorder):
     with pytest.raises(DeadlineExceeded):
         await rows(batcher, Work(1), deadline=soon(-1))
     assert recorder.drops == model.calls == []
+    assert await rows(batcher, Work(1)) == [2]  # shows the rate
+    with pytest.raises(DeadlineExceeded):
+        batcher.expect(1, tokens=1, deadline=soon(-1))
     assert await batcher.drain(30)
 
 
