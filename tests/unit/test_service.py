@@ -50,6 +50,8 @@ class Press:
         self.made = self.encoded = 0
         self.classifiers: list[weakref.ref] = []
         self.entered = threading.Event()
+        self.reading, self.may_read = threading.Event(), threading.Event()
+        self.may_read.set()
         self.fault: str | None = None
 
     def make(self, _folder: Path | None = None) -> StudentParts:
@@ -84,6 +86,8 @@ class Encoder(FakeEncoder):
 
     def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
         self._press.encoded += 1
+        self._press.reading.set()
+        assert self._press.may_read.wait(60), "the test never let the text be read"
         windows = super().encode(text, checkpoint)
         kinds = [word for word in ("die", "stick") if word in text]
         return [replace(window, token_ids=[self._mark, *kinds, *window.token_ids]) for window in windows]
@@ -127,6 +131,7 @@ class Shop:
         self.service = Service(Settings(**PATIENT | knobs), parts, metrics, answers=metrics)
 
     def open(self) -> None:
+        self.press.may_read.set()
         self.gate.set()
         self.freed.set()
 
@@ -182,9 +187,12 @@ async def test_a_request_ends_with_the_student_that_it_began_with():
 
 async def test_a_request_that_is_still_being_encoded_is_not_lost():
     async with opened(encode_inline_chars=0) as shop:
+        shop.press.may_read.clear()
         encoding = asyncio.create_task(shop.check())
-        await turns(1)
+        assert await asyncio.to_thread(shop.press.reading.wait, 60)
         await shop.service.reload()
+        await turns(3)  # the old student is being retired
+        shop.press.may_read.set()
         assert by_one_student(await encoding) == 1
 
 
