@@ -80,9 +80,8 @@ class SessionPool:
         self._watchdog.arm()
 
     def close(self) -> None:
-        """Close the queue; each thread ends after the model call that it is in."""
+        """Close the queue; each thread ends after the model call that it is in, and is watched until then."""
         self._is_closed = True
-        self._watchdog.stop()
         self._queue.close()
 
     async def wait_ended(self) -> None:
@@ -101,8 +100,7 @@ class SessionPool:
 
     def session_restarted(self, session: Session) -> None:
         self._live.add(session)
-        if not self._is_closed:
-            self.watch()
+        self.watch()
 
     def session_ended(self, session: Session, held: Sequence[Item]) -> None:
         is_lost = session in self._working and not self._is_closed

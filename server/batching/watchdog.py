@@ -45,10 +45,6 @@ class Watchdog:
         if self._timer is None:
             self._look()
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _look(self) -> None:
         self._looked_at.append(time.monotonic())
         if len(self._looked_at) > LOOKS:

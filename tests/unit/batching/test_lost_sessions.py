@@ -81,6 +81,19 @@ async def test_closing_does_not_wait_for_a_restart(model, workshop):
     assert workshop.models == []
 
 
+async def test_a_drain_gives_up_a_stuck_call_that_nobody_waits_for_any_more(model, recorder, workshop):
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, stuck_s=STUCK_S)
+    batcher.start()
+    gone = await submitted(batcher, Work(1, failure="stick"))
+    await entered(model)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await asyncio.wait_for(batcher.drain(1_000), 30)
+    assert (recorder.losses, workshop.models) == (["stuck"], [])
+    model.free()
+
+
 @pytest.mark.parametrize("failure", ["wear_out", "spoil"])
 async def test_a_model_that_fails_on_everything_is_dead_although_it_lives_on(model, recorder, workshop, caplog, failure):
     batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
