@@ -137,7 +137,7 @@ class Service:
         except StillguardError as error:
             logger.warning("no reload: %s", error)
         else:
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            task.add_done_callback(_log_what_is_no_refusal)
 
     async def drain(self) -> None:
         """Not ready, admit nothing more, and let what was admitted finish; after ``drain_timeout_s`` the rest gets an error."""
@@ -175,8 +175,15 @@ class Service:
             if self._is_draining:
                 raise ShuttingDown("the server is stopping")
             student = make_student(self._settings, parts, self._metrics)
-            self._describe(student)
-        except Exception as error:
+            try:
+                student.batcher.start()
+                self._describe(student)
+            except BaseException:
+                student.batcher.close()
+                raise
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the tokenizer's Rust is no Exception
             self._metrics.reload_done("failed")
             logger.error("the reload failed; what served goes on serving", extra=explain(error))
             if isinstance(error, StillguardError):
@@ -185,7 +192,6 @@ class Service:
         finally:
             self._reloading = None
         old, self.student = self.student, student
-        self.student.batcher.start()
         self.drift.judge_by(self.student.artifact.hash, self.student.reference)
         # Every request that holds the old student has its answer or its 504 by then.
         patience_s = self._settings.request_timeout_s + self._settings.drain_timeout_s
@@ -216,3 +222,10 @@ class Service:
             policies=",".join(f"{policy.id}@{policy.version}" for policy in student.policies.values()),
             teacher=self._teacher.identity,
         )
+
+
+def _log_what_is_no_refusal(reload: asyncio.Task[ArtifactId]) -> None:
+    """Errors of ours are in the log already. Of any other the type has to do: its words could quote a text."""
+    error = None if reload.cancelled() else reload.exception()
+    if error is not None and not isinstance(error, StillguardError):
+        logger.error("the reload failed: %s", type(error).__name__)

@@ -37,7 +37,9 @@ def warm_up(classifiers: Sequence[Classifier]) -> None:
     for classifier in classifiers:
         try:
             classifier.warm_up()
-        except Exception as error:
+        except (ArtifactError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in a library's Rust is no Exception
             reason = str(error).partition("\n")[0]
             raise ArtifactError(f"artifact: the model can't be run: {type(error).__name__}: {reason}") from error
 

@@ -111,9 +111,9 @@ class Batcher(Generic[Payload, Row]):
             tokens: about what they will cost in all; for what is ahead of them.
 
         Raises:
-            QueueFull, TextTooLarge, ShuttingDown: not even so much would be admitted.
+            QueueFull, TextTooLarge, DeadlineExceeded, ShuttingDown: not even so much would be admitted.
         """
-        self._check_admitting()
+        self._check_admitting(deadline, time.monotonic())
         self._queue.check_room(items, items)
         self._queue.check_wait(tokens, deadline)
 
@@ -130,11 +130,8 @@ class Batcher(Generic[Payload, Row]):
             ClassifierFailed: the model failed on one of the payloads on its own, died of its batch, or is stuck in it.
             ShuttingDown: not started, draining or closed.
         """
-        self._check_admitting()
         now = time.monotonic()
-        left_s = deadline - now
-        if left_s <= 0:
-            raise DeadlineExceeded("the deadline had passed before the text was queued")
+        self._check_admitting(deadline, now)
         if not payloads:
             return []
         assert self._loop is not None, "it admits, so it has started"
@@ -142,7 +139,7 @@ class Batcher(Generic[Payload, Row]):
         request: Request[Payload, Row] = Request(costed, queued_at=now, deadline=deadline, future=self._loop.create_future())
         self._queue.put_all(request)
         self._requests.add(request)
-        timer = self._loop.call_later(left_s, self._expire, request)
+        timer = self._loop.call_later(deadline - now, self._expire, request)
         self._pool.watch()
         try:
             return await request.future
@@ -184,14 +181,17 @@ class Batcher(Generic[Payload, Row]):
             if item.request.is_live and item.request.answer(item.index, answer):
                 self._forget(item.request)
         self._fail(report.failed, "the classifier failed on this text")
-        self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=max(1, self.live_sessions))
+        if report.is_clean:  # what failed says nothing of how fast the others are served
+            self._queue.record_service(tokens=report.tokens, infer_s=report.infer_s, sessions=max(1, self.live_sessions))
         self._observer.batch_done(
             items=report.items, tokens=report.tokens, padded_tokens=report.padded_tokens, infer_s=report.infer_s
         )
 
-    def _check_admitting(self) -> None:
+    def _check_admitting(self, deadline: float, now: float) -> None:
         if not self._is_admitting:
             raise ShuttingDown("the server is shutting down")
+        if deadline <= now:
+            raise DeadlineExceeded("the deadline had passed before the text was queued")
 
     def _expire(self, request: Request) -> None:
         if request.is_live:

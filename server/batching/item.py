@@ -36,7 +36,7 @@ class Request(Generic[Payload, Row]):
         self, costed: Sequence[tuple[Payload, int]], *, queued_at: float, deadline: float, future: asyncio.Future
     ) -> None:
         """Args:
-        costed: each payload with its cost in tokens.
+        costed: each payload with its cost in tokens, at least 1.
         queued_at: ``time.monotonic()`` when it came.
         deadline: the same clock's time after which nobody wants an answer.
         """
@@ -44,6 +44,8 @@ class Request(Generic[Payload, Row]):
         self.deadline = deadline
         self.future: asyncio.Future[list[Answer[Row]]] = future
         self.is_live = True
+        least = min(cost for _, cost in costed)
+        assert least >= 1, f"an item costs at least 1, not {least}"
         self.tokens = sum(cost for _, cost in costed)
         self.turn_at = queued_at + min(GIVES_WAY_S_PER_TOKEN * self.tokens, GIVES_WAY_SHARE * (deadline - queued_at))
         self.items = [Item(self, index, payload, cost) for index, (payload, cost) in enumerate(costed)]

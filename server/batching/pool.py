@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 class SessionPool:
     """Keeps ``size`` sessions serving one queue. All methods are for the event loop's thread.
 
-    A session that is stuck in a call is given up, with its batch, and another is started in its place.
+    A session that is stuck in a call is given up, with its batch, and another is started in its place; so is one whose thread
+    ended.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SessionPool:
         self._live: set[Session] = set()
         self._stuck: set[Session] = set()
         self._vacancies: list[Session] = []
+        self._refill: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._session_ended = asyncio.Event()
         self._watchdog = Watchdog(
@@ -78,9 +80,8 @@ class SessionPool:
         self._watchdog.arm()
 
     def close(self) -> None:
-        """Close the queue; each thread ends after the model call that it is in."""
+        """Close the queue; each thread ends after the model call that it is in, and is watched until then."""
         self._is_closed = True
-        self._watchdog.stop()
         self._queue.close()
 
     async def wait_ended(self) -> None:
@@ -99,12 +100,16 @@ class SessionPool:
 
     def session_restarted(self, session: Session) -> None:
         self._live.add(session)
-        if not self._is_closed:
-            self.watch()
+        self.watch()
 
-    def session_ended(self, session: Session) -> None:
+    def session_ended(self, session: Session, held: Sequence[Item]) -> None:
+        is_lost = session in self._working and not self._is_closed
         for sessions in (self._live, self._working, self._stuck):
             sessions.discard(session)
+        if is_lost:
+            self._vacancies.append(session)
+            self._observer.session_lost(reason="died")
+        self._on_given_up(held)
         self._fill_vacancies()
         self._session_ended.set()
 
@@ -119,8 +124,8 @@ class SessionPool:
             post=self._post,
             backoff=backoff,
         )
-        self._working.add(session)
         session.start()
+        self._working.add(session)
         return session
 
     def _give_up(self, session: Session, batch: Sequence[Item]) -> None:
@@ -135,10 +140,21 @@ class SessionPool:
         self._session_ended.set()
 
     def _fill_vacancies(self) -> None:
-        """A stuck thread keeps its memory, so at most ``size`` of them are replaced until one of them comes back."""
+        """A stuck thread keeps its memory, so at most ``size`` of them are replaced until one of them comes back.
+
+        While no thread is to be had, tries again after a pause.
+        """
+        if self._refill is not None:
+            self._refill.cancel()
         while self._vacancies and len(self._stuck) <= self.size and not self._is_closed:
-            lost = self._vacancies.pop()
-            self._start(lost.name, None, lost.backoff)
+            lost = self._vacancies[-1]
+            try:
+                self._start(lost.name, None, lost.backoff)
+            except RuntimeError as error:
+                logger.error("%s can't be started: %s", lost.name, error)
+                self._refill = self._loop.call_later(lost.backoff.next_s(), self._fill_vacancies)
+                return
+            self._vacancies.pop()
 
     def _post(self, callback: Callable[..., None], *args: Any) -> None:
         """Have the loop call it, from a session's thread. A closed loop hears nothing."""

@@ -20,7 +20,7 @@ class BatchReport:
 
     Attributes:
         infer_s: over all calls, the retries of a failed one included.
-        has_returned: some call of it came back with rows, good or bad.
+        is_clean: its first call gave every item a good row.
         death: the type of what ended the model, which is no ``Exception``; None while it lives.
     """
 
@@ -30,7 +30,7 @@ class BatchReport:
     infer_s: float = 0.0
     answers: list[tuple[Item, Answer]] = field(default_factory=list)
     failed: list[Item] = field(default_factory=list)
-    has_returned: bool = False
+    is_clean: bool = False
     death: type[BaseException] | None = None
 
 
@@ -59,6 +59,7 @@ def _classify_each(items: Sequence[Item], classify: Classify, check_row: Callabl
     """
     bad = _attempt(items, classify, check_row, report)
     if not bad:
+        report.is_clean = len(items) == report.items
         return
     if len(items) == 1:
         report.failed.extend(bad)
@@ -79,7 +80,6 @@ def _attempt(
     try:
         rows = classify([item.payload for item in items])
         infer_s = time.monotonic() - started_at
-        report.has_returned = True
         if len(rows) != len(items):
             raise ValueError(f"{len(rows)} rows for {len(items)} items")
         is_good = [check_row(row) for row in rows]

@@ -47,8 +47,8 @@ class SessionEvents(Protocol):
         """It has a new model and serves."""
         ...
 
-    def session_ended(self, session: "Session") -> None:
-        """The thread is about to end; nothing follows."""
+    def session_ended(self, session: "Session", held: Sequence[Item]) -> None:
+        """The thread is about to end; nothing follows. It neither reported nor was relieved of the batch ``held``."""
         ...
 
 
@@ -144,9 +144,15 @@ class Session:
             while self._has_model() and (batch := self._queue.take()) is not None:
                 if not self._serve(batch):
                     return
+        except BaseException as error:
+            # A mistake of ours, outside of the model's calls. Its own words could quote a text.
+            logger.error("%s ended: %s", self.name, type(error).__name__)
         finally:
             self._model = None
-            self._post(self._events.session_ended, self)
+            with self._settling:
+                held = () if self._call is None or self._is_abandoned else self._call.batch
+                self._call = None
+            self._post(self._events.session_ended, self, held)
 
     def _has_model(self) -> bool:
         """True with a model to serve; pauses and rebuilds until there is one. False once the queue is closed."""
@@ -169,7 +175,7 @@ class Session:
         """Run one batch and report it; False if it was taken away meanwhile."""
         self._call = call = _Call(batch)
         report = serve(batch, self._classify, self._check_row)
-        death = report.death or (None if report.has_returned else self._fault())
+        death = report.death or (None if report.answers else self._fault())
         with self._settling:
             self._call = None
             is_abandoned = self._is_abandoned

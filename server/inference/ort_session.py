@@ -61,10 +61,15 @@ class OrtClassifier:
         return self._run(feeds)
 
     def warm_up(self) -> None:
-        """Run the shapes that traffic brings: one short window, one full one, a small batch."""
+        """Run the shapes that traffic brings: one short window, one full one, a small batch.
+
+        Raises:
+            ArtifactError: some logit isn't finite.
+            whatever :meth:`classify` raises.
+        """
         for items, tokens in ((1, min(16, self._max_tokens)), (1, self._max_tokens), (8, min(64, self._max_tokens))):
             window = Window([self._pad_id] * tokens, 0, 0)
-            self.classify([window] * items)
+            _check_finite(self.classify([window] * items), self._model.where)
 
     def _run(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
         memory = self._model.memory
@@ -154,7 +159,7 @@ def _open_session(model_path: Path, *, intra_op_threads: int, provider: str, run
 
 
 def _prove(classifier: OrtClassifier, *, where: str, categories: int, pad_id: int) -> None:
-    """One run of two unequal windows: shows that both axes are free and that the columns are ours."""
+    """One run of two unequal windows: shows that both axes are free, and that the columns are ours and finite."""
     probe = [Window([pad_id] * tokens, 0, 0) for tokens in (3, 2)]
     try:
         logits = classifier.classify(probe)
@@ -162,6 +167,12 @@ def _prove(classifier: OrtClassifier, *, where: str, categories: int, pad_id: in
         raise ArtifactError(f"{where}: it can't run two windows of 3 and 2 tokens: {_first_line(error)}") from None
     if logits.shape != (2, categories):
         raise ArtifactError(f"{where}: two windows give logits of shape {logits.shape}, not {(2, categories)}")
+    _check_finite(logits, where)
+
+
+def _check_finite(logits: np.ndarray, where: str) -> None:
+    if not np.isfinite(logits).all():
+        raise ArtifactError(f"{where}: its logits are not finite")
 
 
 def _first_line(error: Exception) -> str:

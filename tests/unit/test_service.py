@@ -35,7 +35,7 @@ FIRST_MARK = 100
 
 
 class Death(BaseException):
-    """What a session dies of."""
+    """What a session dies of, or a library panics with."""
 
 
 @dataclass
@@ -50,6 +50,8 @@ class Press:
         self.made = self.encoded = 0
         self.classifiers: list[weakref.ref] = []
         self.entered = threading.Event()
+        self.reading, self.may_read = threading.Event(), threading.Event()
+        self.may_read.set()
         self.fault: str | None = None
 
     def make(self, _folder: Path | None = None) -> StudentParts:
@@ -58,16 +60,18 @@ class Press:
             raise ArtifactError("artifact: model.onnx is corrupt")
         if fault == "mistake":
             raise ZeroDivisionError
+        if fault == "panic":
+            raise Death
         self.made += 1
         number = self.made
         policy = replace(steady_policy(), version=str(number))
-        classifiers = [self.classifier(number, is_cold=fault == "cold") for _ in range(self.sessions)]
+        classifiers = [self.classifier(number, fault) for _ in range(self.sessions)]
         version = None if fault == "odd" else f"v{number}"  # what no manifest says: stillguard_info takes strings only
         manifest = Manifest(version, "fp32", CATEGORIES, 12, IDENTITY, None, "none", {}, {}, {})
         return StudentParts(manifest, PolicySet([policy]), Encoder(self, number), classifiers, lambda: self.classifier(number))
 
-    def classifier(self, number: int, *, is_cold: bool = False) -> "Classifier":
-        classifier = Classifier(self, number, is_cold)
+    def classifier(self, number: int, fault: str | None = None) -> "Classifier":
+        classifier = Classifier(self, number, fault)
         self.classifiers.append(weakref.ref(classifier))
         return classifier
 
@@ -82,6 +86,8 @@ class Encoder(FakeEncoder):
 
     def encode(self, text: str, checkpoint: Checkpoint | None = None) -> list[Window]:
         self._press.encoded += 1
+        self._press.reading.set()
+        assert self._press.may_read.wait(60), "the test never let the text be read"
         windows = super().encode(text, checkpoint)
         kinds = [word for word in ("die", "stick") if word in text]
         return [replace(window, token_ids=[self._mark, *kinds, *window.token_ids]) for window in windows]
@@ -90,14 +96,16 @@ class Encoder(FakeEncoder):
 class Classifier:
     """Every logit is its student's number; a window that another's encoder cut is an error."""
 
-    def __init__(self, press: Press, number: int, is_cold: bool) -> None:
+    def __init__(self, press: Press, number: int, fault: str | None) -> None:
         self._press = press
         self._number = number
-        self._is_cold = is_cold
+        self._is_cold, self._is_spoilt = fault == "cold", fault == "spoilt"
 
     def warm_up(self) -> None:
         if self._is_cold:
-            raise RuntimeError("does not get warm")
+            raise Death("does not get warm")
+        if self._is_spoilt:
+            raise ArtifactError("model /a/model.onnx: its logits are not finite")
 
     def classify(self, windows):
         self._press.entered.set()
@@ -123,6 +131,7 @@ class Shop:
         self.service = Service(Settings(**PATIENT | knobs), parts, metrics, answers=metrics)
 
     def open(self) -> None:
+        self.press.may_read.set()
         self.gate.set()
         self.freed.set()
 
@@ -178,9 +187,12 @@ async def test_a_request_ends_with_the_student_that_it_began_with():
 
 async def test_a_request_that_is_still_being_encoded_is_not_lost():
     async with opened(encode_inline_chars=0) as shop:
+        shop.press.may_read.clear()
         encoding = asyncio.create_task(shop.check())
-        await turns(1)
+        assert await asyncio.to_thread(shop.press.reading.wait, 60)
         await shop.service.reload()
+        await turns(3)  # the old student is being retired
+        shop.press.may_read.set()
         assert by_one_student(await encoding) == 1
 
 
@@ -189,7 +201,9 @@ async def test_a_request_that_is_still_being_encoded_is_not_lost():
     [
         ("corrupt", "artifact: model.onnx is corrupt"),
         ("mistake", "the reload failed: ZeroDivisionError; the log says where"),
-        ("cold", "artifact: the model can't be run: RuntimeError: does not get warm"),
+        ("panic", "the reload failed: Death; the log says where"),
+        ("cold", "artifact: the model can't be run: Death: does not get warm"),
+        ("spoilt", "model /a/model.onnx: its logits are not finite"),
         ("odd", "the reload failed: ValueError; the log says where"),
     ],
 )
@@ -204,6 +218,47 @@ async def test_what_served_goes_on_when_a_reload_fails_and_the_reason_is_told(fa
         assert shop.service.missing() == []
         await shop.service.reload()
         assert by_one_student(await shop.check()) == shop.press.made > 1
+
+
+@pytest.mark.parametrize("started", [0, 1])
+async def test_a_student_that_can_not_be_started_is_closed_and_what_served_goes_on(monkeypatch, started):
+    """The first ``started`` of its two sessions get a thread."""
+    async with opened(sessions=2) as shop:
+        before, start, left = set(threading.enumerate()), threading.Thread.start, [None] * started
+
+        def run_out(thread):
+            if thread.name.startswith("session-"):
+                if not left:
+                    raise RuntimeError("can't start new thread")
+                left.pop()
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", run_out)
+            with pytest.raises(ConfigurationError, match="RuntimeError; the log says where"):
+                await shop.service.reload()
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith("session-"):
+                await asyncio.to_thread(thread.join, 60)
+                assert not thread.is_alive()
+        assert by_one_student(await shop.check()) == 1
+        assert shop.service.missing() == []
+        assert shop.metric("stillguard_reloads_total", outcome="failed") == 1
+        await shop.service.reload()
+        assert by_one_student(await shop.check()) == 3
+
+
+async def test_a_reload_that_nobody_waits_for_tells_the_log_of_a_mistake_after_the_swap(monkeypatch, caplog):
+    async with opened() as shop:
+
+        def fail(*_):
+            raise ZeroDivisionError("a secret")
+
+        monkeypatch.setattr(shop.service.drift, "judge_by", fail)
+        shop.service.reload_soon()
+        while not caplog.messages:
+            await asyncio.to_thread(bool)
+        assert caplog.messages == ["the reload failed: ZeroDivisionError"]
 
 
 async def test_one_reload_at_a_time():

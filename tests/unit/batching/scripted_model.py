@@ -23,12 +23,13 @@ class Work:
 
 class Model:
     """Records its calls. Closed with :meth:`hold`, it lets a call in and keeps it there; a call with a payload that is told to
-    ``stick`` stays in until :meth:`free`. One that was told to ``wear_out`` raises on everything from then on."""
+    ``stick`` stays in until :meth:`free`. One that was told to ``wear_out`` raises on everything from then on, one told
+    to ``spoil`` gives bad rows only; neither can be warmed up."""
 
     def __init__(self):
         self.calls: list[list[Work]] = []
         self.warm_ups = 0
-        self.is_worn_out = False
+        self.is_worn_out = self.is_spoilt = False
         self._entered = threading.Semaphore(0)
         self._gate = threading.Event()
         self._gate.set()
@@ -48,7 +49,7 @@ class Model:
 
     def warm_up(self):
         self.warm_ups += 1
-        if self.is_worn_out:
+        if self.is_worn_out or self.is_spoilt:
             raise RuntimeError("worn out")
 
     def classify(self, payloads):
@@ -59,11 +60,12 @@ class Model:
         if "stick" in failures:
             assert self._freed.wait(60), "the test never freed the model"
         self.is_worn_out = self.is_worn_out or "wear_out" in failures
+        self.is_spoilt = self.is_spoilt or "spoil" in failures
         if "die" in failures:
             raise Death
         if "raise" in failures or self.is_worn_out:
             raise RuntimeError("told to fail")
-        rows = [None if payload.failure == "bad" else 2 * payload.value for payload in payloads]
+        rows = [None if self.is_spoilt or payload.failure == "bad" else 2 * payload.value for payload in payloads]
         return rows[:-1] if "rows" in failures else rows
 
 

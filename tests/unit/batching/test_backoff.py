@@ -48,7 +48,7 @@ class Pool:
 
     def session_restarted(self, _session): ...
 
-    def session_ended(self, _session):
+    def session_ended(self, _session, _held):
         self._ended.set()
 
 

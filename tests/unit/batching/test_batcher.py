@@ -121,6 +121,9 @@ async def test_a_deadline_in_the_past_is_not_admitted(model, recorder):
     with pytest.raises(DeadlineExceeded):
         await rows(batcher, Work(1), deadline=soon(-1))
     assert recorder.drops == model.calls == []
+    assert await rows(batcher, Work(1)) == [2]  # shows the rate
+    with pytest.raises(DeadlineExceeded):
+        batcher.expect(1, tokens=1, deadline=soon(-1))
     assert await batcher.drain(30)
 
 
@@ -213,6 +216,20 @@ async def test_what_would_wait_too_long_is_refused_before_anything_is_done_for_i
     with pytest.raises(QueueFull):
         batcher.expect(1, tokens=60_000, deadline=math.inf)
     batcher.expect(1, tokens=10, deadline=math.inf)
+    model.release()
+    await asyncio.gather(first, waiting)
+    assert await batcher.drain(30)
+
+
+@pytest.mark.parametrize("failure", ["raise", "bad", "rows", "die", None])
+async def test_a_batch_that_failed_says_nothing_of_the_rate(model, failure):
+    """Before any rate is known, nobody is known to wait."""
+    batcher = make_batcher([model])
+    batcher.start()
+    await asyncio.gather(rows(batcher, Work(1), Work(2, failure=failure)), return_exceptions=True)
+    first = await busy(batcher, model)
+    waiting = await submitted(batcher, Work(3))
+    assert (batcher.queue_wait_s > 0) is (failure is None)
     model.release()
     await asyncio.gather(first, waiting)
     assert await batcher.drain(30)

@@ -20,7 +20,7 @@ REASONS = {
     ClassifierFailed: "failed",
     ShuttingDown: "shutdown",
 }
-LOSSES = {"die", "wear_out", "stick"}
+LOSSES = {"die", "wear_out", "spoil", "stick"}
 """What takes a session's whole batch with it, the neighbours included."""
 
 
@@ -58,7 +58,7 @@ class Models:
             getattr(model, method)()
 
 
-failures = st.sampled_from([None] * 12 + ["raise", "bad", "rows", "die", "wear_out", "stick"])
+failures = st.sampled_from([None] * 12 + ["raise", "bad", "rows", "die", "wear_out", "spoil", "stick"])
 plans = st.builds(
     Plan,
     failures=st.lists(failures, min_size=1, max_size=5),

@@ -81,11 +81,25 @@ async def test_closing_does_not_wait_for_a_restart(model, workshop):
     assert workshop.models == []
 
 
-async def test_a_model_that_fails_on_everything_is_dead_although_it_only_raises(model, recorder, workshop, caplog):
+async def test_a_drain_gives_up_a_stuck_call_that_nobody_waits_for_any_more(model, recorder, workshop):
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, stuck_s=STUCK_S)
+    batcher.start()
+    gone = await submitted(batcher, Work(1, failure="stick"))
+    await entered(model)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await asyncio.wait_for(batcher.drain(1_000), 30)
+    assert (recorder.losses, workshop.models) == (["stuck"], [])
+    model.free()
+
+
+@pytest.mark.parametrize("failure", ["wear_out", "spoil"])
+async def test_a_model_that_fails_on_everything_is_dead_although_it_lives_on(model, recorder, workshop, caplog, failure):
     batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
     batcher.start()
     with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="wear_out"))
+        await rows(batcher, Work(1, failure=failure))
     assert await rows(batcher, Work(2)) == [4]
     assert (len(model.calls), len(workshop.models)) == (1, 1)
     assert recorder.losses == ["died"]
@@ -93,11 +107,12 @@ async def test_a_model_that_fails_on_everything_is_dead_although_it_only_raises(
     assert await batcher.drain(30)
 
 
-async def test_a_poisoned_text_alone_kills_no_session(model, recorder, workshop):
+@pytest.mark.parametrize("failure", ["raise", "bad"])
+async def test_a_poisoned_text_alone_kills_no_session(model, recorder, workshop, failure):
     batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
     batcher.start()
     with pytest.raises(ClassifierFailed):
-        await rows(batcher, Work(1, failure="raise"))
+        await rows(batcher, Work(1, failure=failure))
     assert await rows(batcher, Work(2)) == [4]
     assert (model.warm_ups, workshop.models, recorder.losses) == (1, [], [])
     assert await batcher.drain(30)
@@ -180,11 +195,12 @@ async def test_stuck_threads_do_not_pile_up(model, recorder, workshop):
     assert await batcher.drain(30)
 
 
-async def test_a_server_that_was_stopped_itself_blames_no_session(model, recorder):
+@pytest.mark.parametrize("stood_still", [1.2, 4])
+async def test_a_server_that_was_stopped_itself_blames_no_session(model, recorder, stood_still):
     batcher = make_batcher([model], observer=recorder, stuck_s=STUCK_S)
     batcher.start()
     task = await busy(batcher, model)
-    threading.Event().wait(4 * STUCK_S)  # the loop stands still, as all of a stopped process does
+    threading.Event().wait(stood_still * STUCK_S)  # the loop stands still, as all of a stopped process does
     for _ in range(3):
         await asyncio.sleep(0)
     model.release()
@@ -215,3 +231,81 @@ async def test_a_drain_does_not_wait_for_the_stuck(model, workshop):
         await rows(batcher, Work(1, failure="stick"))
     assert await asyncio.wait_for(batcher.drain(1_000), 30)
     model.free()
+
+
+class TornLimits:
+    """Limits that raise, once they are torn, when a thread first asks them how many items go into a batch."""
+
+    max_queue_items = max_queue_tokens = max_batch_tokens = 1_000
+    max_queue_wait_s = 60.0
+    call_cost_tokens = 10
+    is_torn = False
+
+    @property
+    def max_batch_items(self):
+        is_torn, self.is_torn = self.is_torn, False
+        if is_torn:
+            raise ZeroDivisionError("a secret")
+        return 8
+
+
+async def test_a_session_whose_thread_ends_is_seen_and_replaced(model, recorder, workshop, caplog):
+    limits = TornLimits()
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, limits=limits)
+    batcher.start()
+    first = await busy(batcher, model)
+    waiting = await submitted(batcher, Work(1))
+    limits.is_torn = True
+    model.release()
+    assert await first == [-2]
+    assert await waiting == [2], "what it had not yet taken is for its successor"
+    assert (len(workshop.models), batcher.live_sessions, recorder.losses) == (1, 1, ["died"])
+    assert "session-0 ended: ZeroDivisionError" in caplog.messages
+    assert await batcher.drain(30)
+    assert recorder.losses == ["died"], "a thread that ends with the batcher is no loss"
+
+
+async def test_the_batch_of_a_thread_that_ends_fails_at_once(model, recorder, workshop):
+    class Torn(int):
+        """A cost that can't be padded."""
+
+        def __rmul__(self, _):
+            raise MemoryError
+
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build)
+    batcher.start()
+    with pytest.raises(ClassifierFailed):
+        await rows(batcher, Work(1, cost=Torn(4)))
+    assert await rows(batcher, Work(2)) == [4]
+    assert (recorder.losses, recorder.drops, model.calls) == (["died"], [("failed", 1)], [])
+    assert await batcher.drain(30)
+
+
+async def test_a_replacement_is_tried_again_while_no_thread_is_to_be_had(model, recorder, workshop, monkeypatch, caplog):
+    batcher = make_batcher([model], observer=recorder, rebuild=workshop.build, stuck_s=STUCK_S)
+    batcher.start()
+    start, failures = threading.Thread.start, [None] * 2
+
+    def run_out(thread):
+        if thread.name == "session-0" and failures:
+            failures.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", run_out)
+    with pytest.raises(ClassifierFailed):
+        await rows(batcher, Work(1, failure="stick"))
+    assert await rows(batcher, Work(2)) == [4]
+    assert (len(workshop.models), batcher.live_sessions, recorder.losses) == (1, 1, ["stuck"])
+    assert caplog.messages.count("session-0 can't be started: can't start new thread") == 2
+    model.free()
+    assert await batcher.drain(30)
+
+
+async def test_what_costs_nothing_is_nobodys_text(model):
+    batcher = make_batcher([model])
+    batcher.start()
+    with pytest.raises(AssertionError, match="at least 1, not 0"):
+        await rows(batcher, Work(1), Work(2, cost=0))
+    assert queued(batcher) == (0, 0)
+    assert await batcher.drain(30)

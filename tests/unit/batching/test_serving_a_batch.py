@@ -38,7 +38,7 @@ def test_what_nobody_wants_any_more_is_not_tried_again():
     report = serve([*gone.items, *wanted.items], classify, lambda row: True)
     assert classify.calls == [[1, 2, 3, 4], [3], [4]]
     assert answered(report) == [(3, 6), (4, 8)]
-    assert (report.failed, report.death) == ([], None)
+    assert (report.failed, report.death, report.is_clean) == ([], None, False)
 
 
 def test_what_has_expired_meanwhile_is_not_tried_again():
@@ -66,4 +66,4 @@ def test_rows_too_many_are_nobodys():
     report = serve([first, second], classify, lambda row: True)
     assert calls == [[1, 2], [1], [2]]
     assert answered(report) == [(1, 2)]
-    assert (report.failed, report.death, report.has_returned) == ([second], None, True)
+    assert (report.failed, report.death) == ([second], None)

@@ -1,5 +1,7 @@
 """The ONNX Runtime session, on models built here: logits[b, c] = c + the sum of row b's unmasked token ids."""
 
+import math
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +21,7 @@ CATEGORIES = 3
 
 def save_model(path, *, inputs=("input_ids", "attention_mask"), output="logits", columns=CATEGORIES, batch="batch", **kinds):
     kind = kinds.get("kind", TensorProto.INT64)
+    first = kinds.get("first", 0)
     nodes = [
         helper.make_node("Mul", list(inputs[:2]), ["masked"]),
         helper.make_node("Cast", ["masked"], ["real"], to=TensorProto.FLOAT),
@@ -28,7 +31,7 @@ def save_model(path, *, inputs=("input_ids", "attention_mask"), output="logits",
     ]
     tensors = [
         helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("column", TensorProto.FLOAT, [1, columns], list(range(columns))),
+        helper.make_tensor("column", TensorProto.FLOAT, [1, columns], [first + column for column in range(columns)]),
     ]
     if "longest" in kinds:
         longest = kinds["longest"]
@@ -110,6 +113,13 @@ def test_warm_up_runs_within_the_windows_bound(tmp_path):
         load(save_model(tmp_path / "m.onnx", longest=8), max_tokens=9).warm_up()
 
 
+def test_a_model_does_not_get_warm_whose_logits_overflow_on_full_windows(tmp_path):
+    """3 × 20,000 is within half precision, 8 × 20,000 isn't."""
+    path = save_model(tmp_path / "m.onnx", result=TensorProto.FLOAT16)
+    with pytest.raises(ArtifactError, match=f"^model {re.escape(str(path))}: its logits are not finite$"):
+        load(path, pad_id=20_000, max_tokens=8).warm_up()
+
+
 def test_each_session_is_a_classifier_of_its_own(tmp_path):
     first, second = load_classifiers(save_model(tmp_path / "m.onnx"), sessions=2, categories=CATEGORIES)
     assert first is not second
@@ -137,6 +147,8 @@ def test_sessions_of_one_file_run_side_by_side(tmp_path):
         ({"kind": TensorProto.FLOAT}, r"input input_ids is a tensor\(float\)"),
         ({"output": "scores"}, r"its outputs are \['scores'\], not \['logits'\]"),
         ({"columns": 5}, r"two windows give logits of shape \(2, 5\), not \(2, 3\)"),
+        ({"first": math.nan}, "its logits are not finite$"),
+        ({"first": math.inf}, "its logits are not finite$"),
         ({"batch": 1}, "it can't run two windows of 3 and 2 tokens"),
     ],
 )
