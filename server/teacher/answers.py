@@ -24,6 +24,11 @@ HARD_MARGIN = 4.0
 _LEAST_PROB = 1.4e-45
 """The smallest positive float32: stands for a probability that was rounded to 0."""
 
+_LEAST_LOGPROB = math.log(_LEAST_PROB)
+
+LEAST_MASS = 0.01
+"""Yes and No together: where the teacher holds both for less likely than this, it was about to say something else."""
+
 _LEAST_REST = 2.0**-24
 """Half a float32's resolution at 1: what the listed probabilities leave over is not known any better."""
 
@@ -75,9 +80,9 @@ def _first_token(logprobs: Mapping[str, Any]) -> list[tuple[str, float]]:
         first = content[0]
         if "top_probs" in first:
             return [(entry["token"], math.log(max(entry["prob"], _LEAST_PROB))) for entry in first["top_probs"]]
-        return [(entry["token"], float(entry["logprob"])) for entry in first["top_logprobs"]]
+        return [(entry["token"], max(entry["logprob"], _LEAST_LOGPROB)) for entry in first.get("top_logprobs") or ()]
     if top := logprobs.get("top_logprobs"):
-        return [(token, float(logprob)) for token, logprob in top[0].items()]
+        return [(token, max(logprob, _LEAST_LOGPROB)) for token, logprob in top[0].items()]
     return []
 
 
@@ -94,9 +99,9 @@ def _from_logprobs(listed: list[tuple[str, float]]) -> float:
         answer = token.strip(_SPACE_MARKS).lower()
         if answer in variants:
             variants[answer].append(logprob)
-    if not any(variants.values()):
+    if sum(math.exp(logprob) for logprobs in variants.values() for logprob in logprobs) < LEAST_MASS:
         raise TeacherUnavailable(
-            "error", "the teacher lists neither Yes nor No among its likely answers", is_teachers_fault=False
+            "error", "the teacher has neither Yes nor No among its likely answers", is_teachers_fault=False
         )
     rest = 1.0 - sum(math.exp(logprob) for _, logprob in listed)
     unlisted = min(math.log(max(rest, _LEAST_REST)), *(logprob for _, logprob in listed))

@@ -106,6 +106,23 @@ def test_an_unlisted_answer_is_bounded_by_what_the_listed_ones_leave_over(presen
     assert margins(vllm(top), count=1) == pytest.approx([sign * math.log(probs[0] / unlisted)])
 
 
+def test_a_probability_of_zero_is_the_smallest_float32():
+    assert margins(vllm({"Yes": -math.inf, "No": 0.0}), count=1) == pytest.approx([-103.28], abs=0.01)
+
+
+def test_yes_and_no_that_are_both_unlikely_are_no_answer():
+    answers = vllm({"I": math.log(0.98), "Yes": math.log(0.008), "No": math.log(0.004)})
+    assert margins(answers, count=1) == pytest.approx([math.log(2)])
+    with pytest.raises(TeacherUnavailable):
+        read_answers(vllm({"I": math.log(0.98), "Yes": math.log(0.008), "No": math.log(0.001)}), count=1)
+
+
+def test_a_chosen_token_without_alternatives_is_an_answer_without_logprobs():
+    choice = {"index": 0, "message": {"content": "Yes"}, "logprobs": {"content": [{"token": "Yes", "logprob": -0.1}]}}
+    (answer,) = read_answers({"choices": [choice]}, count=1)
+    assert (answer.margin, answer.basis) == (HARD_MARGIN, "answer")
+
+
 def test_a_sure_answer_listed_alone_is_sure():
     assert margins(vllm({"No": -0.0001}), count=1)[0] < -9.0
     assert margins(vllm({"Yes": -0.0001}), count=1)[0] > 9.0
@@ -153,7 +170,6 @@ NAN = float("nan")
         vllm({"SECRET": -0.1, "It": -2.0}),
         vllm({"Yes": NAN, "No": -1.0}),
         vllm({"Yes": -1.0, "SECRET": NAN}),
-        vllm({"Yes": -math.inf, "No": -1.0}),
         vllm({"Yes": math.inf, "No": -1.0}),
         vllm({"Yes": "SECRET", "No": -1.0}),
         vllm({"Yes": -1.0, "No": -2.0}, {"Yes": -1.0, "No": -2.0}),
@@ -174,6 +190,7 @@ def test_what_is_no_answer_is_an_error_that_quotes_nothing(reply):
     [
         ({"choices": [{"index": 0, "text": "I refuse"}]}, False),
         (vllm({"It": -0.1, "I": -2.0}), False),
+        (vllm({"It": -0.001, "Yes": -9.0, "No": -12.0}), False),
         ({"choices": []}, True),
         (vllm({"Yes": NAN, "No": -1.0}), True),
     ],
