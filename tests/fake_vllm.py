@@ -30,7 +30,8 @@ Manner = Literal[
 
 @dataclass
 class FakeVllm:
-    """``says_yes_to``: a word that makes the answer Yes. ``is_tagged``: replies name the request that they answer. ``release``: while not set, answers are held back."""
+    """``says_yes_to``: a word that makes the answer Yes. ``is_tagged``: replies name the request that they answer.
+    ``release``: while not set, answers are held back."""
 
     url: str = ""
     manner: Manner = "well"

@@ -38,10 +38,10 @@ class HttpTeacher:
     prefix caching; llama.cpp within one slot). ``chat`` sends one request per category to ``/v1/chat/completions``, side by
     side, for servers that offer nothing else; the chat template around the prompt is the server's.
 
-    Each request has an ``X-Request-Id`` of ours. vLLM makes its reply's id of it and many proxies send it back. Of a server that
-    has done so once, every reply must: another is meant for someone else and is an error. A server that doesn't is asked on a
-    new connection each time, as an answer that comes twice would be read as the next question's. Redirects aren't followed, and proxies named by the environment
-    aren't used: texts go to ``base_url`` only.
+    Each request has an ``X-Request-Id`` of ours. vLLM makes its reply's id of it and many proxies send it back. Of a server
+    that has done so once, every reply must: another is meant for someone else and is an error. A server that doesn't is asked
+    on a new connection each time, as an answer that comes twice would be read as the next question's. Redirects aren't
+    followed, and proxies named by the environment aren't used: texts go to ``base_url`` only.
 
     Args:
         base_url: scheme, host and port; a trailing ``/v1`` is accepted.
