@@ -5,9 +5,9 @@ so a text can try to talk to it; the bound on that is here and not in the teache
 
 * a text that is blocked by a score above its unsure band is never asked about, so none can be talked out of a sure block;
 * where the text may be speaking to a model (the student's jailbreak score says so), where it hides what it says (invisible
-  or look-alike characters, spelt-out words), where more than one of its windows is blocked (the teacher reads one), and under
-  a policy without ``teacher_may_clear``, the teacher may raise the verdict and not lower it: a text that the student blocks
-  isn't asked about, its block stands.
+  or look-alike characters, spelt-out words), where a category is blocked in more than one of its windows (the teacher reads
+  one for each category), and under a policy without ``teacher_may_clear``, the teacher may raise the verdict and not lower
+  it: a text that the student blocks isn't asked about, its block stands.
 """
 
 import asyncio

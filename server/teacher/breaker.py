@@ -23,6 +23,13 @@ from server.teacher.teacher import TeacherUnavailable
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Trial:
+    """One try under way. Set ``is_overtaken`` where one that began later, elsewhere, has answered: then it counts as slow."""
+
+    is_overtaken: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerLimits:
     """A trial that takes longer than ``slow_s`` counts as failed, though its answer is used."""
@@ -63,17 +70,17 @@ class Breaker:
         return state == "closed" or (state == "half_open" and not self._is_probing)
 
     @contextmanager
-    def trial(self, text: str) -> Iterator[None]:
+    def trial(self, text: str, trial: Trial | None = None) -> Iterator[None]:
         """Around one try with ``text``, of which only a hash is kept: its success, failure and time are the breaker's evidence.
 
-        A cancelled try and one that fails by no fault of the teacher's are evidence only if they were slow, or the last of
-        many refusals. A try that began before the breaker opened says nothing once it has.
+        A cancelled try and one that fails by no fault of the teacher's are evidence only if they were slow or overtaken, or the
+        last of many refusals. A try that began before the breaker opened says nothing once it has.
 
         Raises:
             TeacherUnavailable: ``breaker_open``; the body isn't run.
         """
         if not self.is_admitting:
-            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late")
+            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late", was_asked=False)
         epoch, self._is_probing = self._epoch, self._opened_at is not None
         began = self._clock()
         has_failed: bool | None = None
@@ -85,7 +92,7 @@ class Breaker:
             has_failed = True if error.is_teachers_fault or self._is_one_of_many(error, text) else None
             raise
         finally:
-            if self._clock() - began > self._limits.slow_s:
+            if self._clock() - began > self._limits.slow_s or (trial is not None and trial.is_overtaken):
                 has_failed = True
             if epoch == self._epoch:
                 self._is_probing = False

@@ -58,6 +58,12 @@ class Budget:
         for bucket, amount in bills:
             bucket.level -= amount
 
+    def give_back(self, tokens: int, key: str | None) -> None:
+        """What one question cost that was never sent."""
+        for account in self._accounts(key):
+            for bucket, amount in account.bills(1, tokens, self._clock()):
+                bucket.fill_with(amount)
+
     def _accounts(self, key: str | None) -> list["_Account"]:
         if key is None:
             return [self._total]
@@ -79,7 +85,10 @@ class _Bucket:
         return self.level >= min(amount, self._capacity) - _ROUNDING
 
     def fill(self, units: float) -> None:
-        self.level = min(self._capacity, self.level + self._rate * units)
+        self.fill_with(self._rate * units)
+
+    def fill_with(self, amount: float) -> None:
+        self.level = min(self._capacity, self.level + amount)
 
 
 class _Account:

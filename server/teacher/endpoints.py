@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from cachetools import TTLCache
 
 from server.core.policy import Rule
 from server.core.taxonomy import Category, Role
-from server.teacher.breaker import Breaker, BreakerLimits
+from server.teacher.breaker import Breaker, BreakerLimits, Trial
 from server.teacher.observer import BreakerState, TeacherObserver
 from server.teacher.teacher import Judgement, Teacher, TeacherUnavailable
 
@@ -35,7 +36,8 @@ class Endpoints:
             the endpoint.
         try_timeout_s: the longest one try may take, within the deadline; None bounds it by the deadline alone.
         hedge_after_s: a first try that has taken this long gets a rival on another endpoint, once per question; the first
-            answer counts and the other try is given up. None never hedges.
+            answer counts and the other try is given up, which is held against an endpoint that its rival has overtaken. None
+            never hedges.
     """
 
     def __init__(
@@ -70,16 +72,25 @@ class Endpoints:
             await endpoint.teacher.start()
 
     async def judge(
-        self, text: str, role: Role, rules: Mapping[Category, Rule], *, deadline: float, pay_again: Callable[[], None]
+        self,
+        text: str,
+        role: Role,
+        rules: Mapping[Category, Rule],
+        *,
+        deadline: float,
+        pay_again: Callable[[], None],
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> Judgement:
         """As :meth:`server.teacher.teacher.Teacher.judge`.
 
         Args:
             pay_again: called before every try but the first, which is paid for; raises ``TeacherUnavailable`` where there is no
                 budget for another.
+            is_wanted: asked when a try's turn has come; the try isn't made if nobody wants its answer any more.
         """
         asked: set[_Endpoint] = set()
         tries: set[asyncio.Task[Judgement]] = set()
+        trials: dict[asyncio.Task[Judgement], Trial] = {}  # in the order in which they began
         failure: TeacherUnavailable | None = None
         hedge_after_s = self._hedge_after_s
         is_hedging = False
@@ -89,7 +100,11 @@ class Endpoints:
                     endpoint = self._choose(asked, pay_again)
                     if endpoint is not None:
                         asked.add(endpoint)
-                        tries.add(endpoint.begin(self._try(endpoint, text, role, rules, deadline)))
+                        trial = Trial()
+                        work = self._try(endpoint, text, role, rules, deadline, trial=trial, is_wanted=is_wanted)
+                        task = endpoint.begin(work)
+                        trials[task] = trial
+                        tries.add(task)
                         if is_hedging:
                             self._observer.hedged()
                     elif failure is not None:
@@ -99,6 +114,8 @@ class Endpoints:
                 done, tries = await asyncio.wait(tries, timeout=hedge_after_s, return_when=asyncio.FIRST_COMPLETED)
                 is_hedging, hedge_after_s = not done, None
                 if answered := [task for task in done if task.exception() is None]:
+                    for earlier in takewhile(lambda task: task is not answered[0], trials):
+                        trials[earlier].is_overtaken = True
                     return answered[0].result()
                 failure = _most_telling(failure, done)
                 if failure is not None and not tries and time.monotonic() >= deadline:
@@ -124,21 +141,31 @@ class Endpoints:
     async def _refuse(self, text: str, role: Role, rules: Mapping[Category, Rule], deadline: float) -> Judgement:
         """Raises: nobody can be asked. A teacher that isn't up says why itself, at once."""
         if any(endpoint.teacher.is_ready for endpoint in self._endpoints):
-            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late")
+            raise TeacherUnavailable("breaker_open", "the teacher failed too often of late", was_asked=False)
         return await self._endpoints[0].teacher.judge(text, role, rules, deadline=deadline)
 
     async def _try(
-        self, endpoint: "_Endpoint", text: str, role: Role, rules: Mapping[Category, Rule], deadline: float
+        self,
+        endpoint: "_Endpoint",
+        text: str,
+        role: Role,
+        rules: Mapping[Category, Rule],
+        deadline: float,
+        *,
+        trial: Trial,
+        is_wanted: Callable[[], bool],
     ) -> Judgement:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await endpoint.slots.acquire()
         except TimeoutError:
             raise TeacherUnavailable(
-                "deadline", "the deadline passed while others were asked about", is_teachers_fault=False
+                "deadline", "the deadline passed while others were asked about", is_teachers_fault=False, was_asked=False
             ) from None
         try:
-            with endpoint.breaker.trial(text):
+            if not is_wanted():
+                raise TeacherUnavailable("deadline", "nobody waits any more", is_teachers_fault=False, was_asked=False)
+            with endpoint.breaker.trial(text, trial):
                 if self._try_timeout_s is not None:
                     deadline = min(deadline, time.monotonic() + self._try_timeout_s)
                 return await endpoint.judge(text, role, rules, deadline)

@@ -5,9 +5,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from cachetools import TTLCache
 
@@ -90,16 +89,18 @@ class TeacherRoute:
         kept = {digest: judgement for digest in asked if (judgement := self._cache.get(digest)) is not None}
         shared = {digest: flight for digest in asked if (flight := self._flights.get(digest)) is not None}
         new = {digest: question for digest, question in asked.items() if digest not in kept and digest not in shared}
-        if new and self._teacher.is_ready:
-            self._pay(new.values(), role, key)
-            self._count(new, "teacher")
+        is_paid = bool(new) and self._teacher.is_ready
+        if is_paid:
+            self._budget.spend(sum(self._tokens(question, role) for question in new.values()), key, questions=len(new))
         self._count(kept, "cache")
         self._count(shared, "shared")
-        flights = shared | {digest: self._take_off(digest, question, role, key) for digest, question in new.items()}
-        replies = await asyncio.gather(
-            *(self._await(flight, digest, deadline) for digest, flight in flights.items()), return_exceptions=True
-        )
-        return _joined([*kept.values(), *replies])
+        flights = shared | {
+            digest: self._take_off(digest, question, role, key, is_paid=is_paid) for digest, question in new.items()
+        }
+        judgements = list(kept.values())
+        if flights:
+            judgements += await _landed(flights.values(), deadline)
+        return _joined(judgements)
 
     async def close(self) -> None:
         """Give up what is under way; those who wait for it are told ``unreachable``."""
@@ -107,12 +108,10 @@ class TeacherRoute:
             flight.task.cancel()
         await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
 
-    def _pay(self, questions: Collection[_Question], role: Role, key: str | None) -> None:
-        """For one try at each, as many tokens as without a cached prefix; raises ``over_budget``."""
-        prompts = (self._teacher.form.prompt(passage, role, rule) for passage, rules in questions for rule in rules.values())
-        tokens = sum(map(len, prompts)) // CHARS_PER_TOKEN
-        self._budget.spend(tokens, key, questions=len(questions))
-        self._observer.tokens_sent(tokens)
+    def _tokens(self, question: _Question, role: Role) -> int:
+        """About as many as one try takes without a cached prefix."""
+        passage, rules = question
+        return sum(len(self._teacher.form.prompt(passage, role, rule)) for rule in rules.values()) // CHARS_PER_TOKEN
 
     def _count(self, questions: Collection[bytes], source: QuestionSource) -> None:
         for _ in questions:
@@ -123,52 +122,37 @@ class TeacherRoute:
         question = json.dumps([self._teacher.identity, artifact, role, text, wordings])
         return hashlib.blake2b(question.encode(), key=self._secret, digest_size=16).digest()
 
-    def _take_off(self, digest: bytes, question: _Question, role: Role, key: str | None) -> "_Flight":
+    def _take_off(self, digest: bytes, question: _Question, role: Role, key: str | None, *, is_paid: bool) -> "_Flight":
         passage, rules = question
-        deadline = time.monotonic() + self._flight_timeout_s
-        pay_again = partial(self._pay, [question], role, key)
-        judging = self._teacher.judge(passage, role, rules, deadline=deadline, pay_again=pay_again)
-        flight = _Flight(asyncio.create_task(judging))
-        self._flights[digest] = flight
+        tokens = self._tokens(question, role)
+
+        def pay_again() -> None:
+            self._budget.spend(tokens, key)
+            self._observer.tokens_sent(tokens)
+
+        judging = self._teacher.judge(
+            passage,
+            role,
+            rules,
+            deadline=time.monotonic() + self._flight_timeout_s,
+            pay_again=pay_again,
+            is_wanted=lambda: flight.waiting > 0,
+        )
+        flight = self._flights[digest] = _Flight(asyncio.create_task(judging))
 
         def land(task: asyncio.Task[Judgement]) -> None:
-            if self._flights.get(digest) is flight:
-                del self._flights[digest]
-            if not task.cancelled() and task.exception() is None and self._cache.maxsize:
+            del self._flights[digest]
+            error = None if task.cancelled() else task.exception()
+            if is_paid and isinstance(error, TeacherUnavailable) and not error.was_asked:
+                self._budget.give_back(tokens, key)
+            elif is_paid:
+                self._count([digest], "teacher")
+                self._observer.tokens_sent(tokens)
+            if not task.cancelled() and error is None and self._cache.maxsize:
                 self._cache[digest] = task.result()
 
         flight.task.add_done_callback(land)
         return flight
-
-    async def _await(self, flight: "_Flight", digest: bytes, deadline: float) -> Judgement:
-        """The flight's result. A caller whose time runs out leaves the flight going, for its answer is cached and its failure
-        counted. The last caller that is cancelled cancels the flight, for nobody waits for it."""
-        flight.waiting += 1
-        try:
-            done, _ = await asyncio.wait([flight.task], timeout=max(0.0, deadline - time.monotonic()))
-        except asyncio.CancelledError:
-            if flight.waiting == 1 and not flight.task.done():
-                flight.task.cancel()
-                self._flights.pop(digest, None)
-            raise
-        finally:
-            flight.waiting -= 1
-        if not done:
-            raise TeacherUnavailable("deadline", "the teacher's deadline passed")
-        if flight.task.cancelled():
-            raise TeacherUnavailable("unreachable", "the teacher was closed")
-        return flight.task.result()
-
-
-def _joined(replies: Iterable[Judgement | BaseException]) -> Judgement:
-    """All of them as one; the first failure among them is raised."""
-    judgements: list[Judgement] = []
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-        judgements.append(reply)
-    scores = {category: score for judgement in judgements for category, score in judgement.scores.items()}
-    return Judgement(scores, "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs")
 
 
 @dataclass(slots=True)
@@ -177,3 +161,32 @@ class _Flight:
 
     task: asyncio.Task[Judgement]
     waiting: int = 0
+
+
+async def _landed(flights: Collection[_Flight], deadline: float) -> list[Judgement]:
+    """All their answers; the first failure is raised as soon as it is known.
+
+    A caller whose time runs out, or who goes away, leaves the flights going: their answers are cached and their failures
+    counted. A question that hasn't left when nobody waits for it any more never does.
+    """
+    for flight in flights:
+        flight.waiting += 1
+    tasks = [flight.task for flight in flights]
+    try:
+        done, under_way = await asyncio.wait(
+            tasks, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_EXCEPTION
+        )
+    finally:
+        for flight in flights:
+            flight.waiting -= 1
+    if any(task.cancelled() for task in done):
+        raise TeacherUnavailable("unreachable", "the teacher was closed")
+    judgements = [task.result() for task in done]
+    if under_way:
+        raise TeacherUnavailable("deadline", "the teacher's deadline passed")
+    return judgements
+
+
+def _joined(judgements: Collection[Judgement]) -> Judgement:
+    scores = {category: score for judgement in judgements for category, score in judgement.scores.items()}
+    return Judgement(scores, "answer" if any(judgement.basis == "answer" for judgement in judgements) else "logprobs")

@@ -15,12 +15,16 @@ class TeacherUnavailable(Exception):
 
     ``is_teachers_fault`` is False where another text, or another moment on our side, would have got an answer: a text that
     the teacher can't read, a deadline that passed before it was asked. Such a failure says nothing about its health.
+    ``was_asked`` is False where the question never left.
     """
 
-    def __init__(self, outcome: EscalationOutcome, message: str, *, is_teachers_fault: bool = True) -> None:
+    def __init__(
+        self, outcome: EscalationOutcome, message: str, *, is_teachers_fault: bool = True, was_asked: bool = True
+    ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.is_teachers_fault = is_teachers_fault
+        self.was_asked = was_asked
 
 
 @dataclass(frozen=True, slots=True)

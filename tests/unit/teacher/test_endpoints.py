@@ -264,6 +264,29 @@ async def test_a_rival_that_fails_leaves_the_first_try_its_chance():
     assert (await question).scores == {"hate": 0.3}
 
 
+async def test_an_endpoint_that_its_rivals_overtake_again_and_again_is_left_alone():
+    silent, quick = Scripted(), Scripted()
+    endpoints = join(silent, quick, hedge_after_s=0.01)
+    for number in range(10):
+        question = ask(endpoints, f"text {number}")
+        (await quick.questions.get()).answer(0.8)
+        await question
+    assert (silent.asked, quick.asked) == (LIMITS.failures, 10)
+    assert endpoints.breaker_states == ["open", "closed"]
+
+
+async def test_a_rival_that_the_first_try_beats_is_not_held_to_be_slow():
+    first, rival = Scripted(), Scripted()
+    endpoints = join(first, rival, hedge_after_s=0.01)
+    for number in range(10):
+        question = ask(endpoints, f"text {number}")
+        held = await first.questions.get()
+        await rival.questions.get()
+        held.answer(0.8)
+        await question
+    assert (rival.cancelled, endpoints.breaker_states) == (10, ["closed", "closed"])
+
+
 async def test_with_one_endpoint_there_is_no_rival():
     one, counting = Scripted(), Counting()
     question = ask(join(one, observer=counting, hedge_after_s=0.01))
