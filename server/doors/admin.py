@@ -1,4 +1,7 @@
-"""``POST /admin/reload`` and ``GET /admin/drift``, for operators. On the private port only: whoever reaches it may use it."""
+"""``POST /admin/reload`` and ``GET /admin/drift``, for operators. On the private port only: whoever reaches it may use it.
+
+But for web pages: a browser on a machine that reaches the port sends what any page that it shows tells it to.
+"""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -40,7 +43,9 @@ _ERRORS = {
         "description": "`reload_failed`: the message says why; what served goes on serving.",
         "content": {"application/json": {"schema": reference(ErrorReply)}},
     },
-} | openapi_responses(reference(ErrorReply), (InvalidRequest, TextTooLarge, QueueFull, ShuttingDown, DeadlineExceeded))
+} | openapi_responses(
+    reference(ErrorReply), (InvalidRequest, TextTooLarge, RequestError, QueueFull, ShuttingDown, DeadlineExceeded)
+)
 
 
 class ReloadRequest(BaseModel):
@@ -110,6 +115,8 @@ def admin_router(
     async def reload_now(request: Request) -> Response:
         request_id = request.state.request_id
         try:
+            if "origin" in request.headers:
+                raise InvalidRequest("a web page may not do this", param="Origin")
             body = await read_body(
                 request.receive, announced=None, max_bytes=MAX_BODY_BYTES, timeout_s=READ_TIMEOUT_S, half_sent=half_sent
             )
@@ -119,7 +126,7 @@ def admin_router(
             else:
                 reply = ReloadReply(artifact=_now(await reload(_path(wanted.artifact))))
         except RequestError as error:
-            return error_response(error, request_id)
+            return error_response(error, request)
         except ReloadInProgress as error:
             return _refusal(409, "reload_in_progress", error, request_id)
         except ConfigurationError as error:

@@ -135,10 +135,11 @@ def status_envelope(status: HTTPStatus, request_id: str) -> ErrorReply:
     return ErrorReply(ErrorBody(status.phrase, kind, status.name.lower(), None), request_id)
 
 
-def error_response(error: RequestError, request_id: str) -> Response:
-    """An error on a route that is no door."""
+def error_response(error: RequestError, request: Request) -> Response:
+    """An error on a route that is no door. Counted by ``app.state.metrics``, as a door counts its own."""
+    request.app.state.metrics.refused(error.code)
     headers = {name.decode("ascii"): value.decode("ascii") for name, value in error_headers(error)}
-    content = msgspec.json.encode(error_envelope(error, request_id))
+    content = msgspec.json.encode(error_envelope(error, request.state.request_id))
     return Response(content, reply_for(error).status, headers, "application/json")
 
 
@@ -151,7 +152,8 @@ async def on_http_exception(request: Request, error: HTTPException) -> Response:
 
 
 async def on_unexpected(request: Request, _error: Exception) -> Response:
-    """What escapes a route that is no door; the framework raises it on, so the log has it too."""
+    """What escapes a route that is no door, counted like the rest; the framework raises it on, so the log has it too."""
+    request.app.state.metrics.refused("internal_error")
     content = msgspec.json.encode(unexpected_envelope(request.state.request_id))
     return Response(content, 500, media_type="application/json")
 

@@ -15,6 +15,8 @@ from server.doors.front import reference
 from server.doors.keys import KeyRing
 from server.doors.native import ResultReply, write_result
 
+_ERRORS = (Unauthorized, RateLimited, RequestError)
+
 
 class DeferredReply(msgspec.Struct):
     """``result`` is there unless the outcome is ``pending``; its verdict replaces the one that was given at first."""
@@ -37,15 +39,15 @@ def escalations_router(find: Callable[[str], Deferred | None], *, keys: KeyRing 
     @router.get(
         "/v1/escalations/{escalation_id}",
         summary="What became of a pending escalation",
-        responses=openapi_responses(reference(ErrorReply), (Unauthorized, RateLimited)) | {200: answered, 404: unknown},
+        responses=openapi_responses(reference(ErrorReply), _ERRORS) | {200: answered, 404: unknown},
         openapi_extra={"parameters": [wanted]} | ({} if keys is None else {"security": [{"key": []}]}),
     )
-    async def escalation(request: Request) -> Response:
+    async def find_escalation(request: Request) -> Response:
         if keys is not None:
             try:
                 keys.admit(dict(request.scope["headers"]))
             except RequestError as error:
-                return error_response(error, request.state.request_id)
+                return error_response(error, request)
         deferred = find(request.path_params["escalation_id"])
         if deferred is None:
             refusal = status_envelope(HTTPStatus.NOT_FOUND, request.state.request_id)

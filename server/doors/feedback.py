@@ -35,7 +35,11 @@ from server.doors.wire import BodyReader
 
 PATH = "/v1/feedback"
 NOTE_MAX_CHARS = 2_000
-_HINTS = {"verdict": "must be allow or block"}
+_HINTS = {
+    "verdict": "must be allow or block",
+    "index": "must be a whole number from 0 on: which text of the request",
+    "note": f"must be of at most {NOTE_MAX_CHARS} characters",
+}
 
 Labels = msgspec.defstruct(
     "Labels",
@@ -133,11 +137,11 @@ def feedback_router(
         responses=_RESPONSES,
         openapi_extra=_documented(limits, needs_key=keys is not None),
     )
-    async def feedback(request: Request) -> Response:
+    async def correct_verdict(request: Request) -> Response:
         try:
             return await take(request)
         except RequestError as error:
-            return error_response(error, request.state.request_id)
+            return error_response(error, request)
         except ClientGone:
             return Response(status_code=400)  # nobody reads it
 
@@ -172,7 +176,7 @@ def _json(form: type[Struct]) -> dict[str, Any]:
 
 _ERRORS = (
     *(InvalidRequest, MalformedBody, Unauthorized, TextTooLarge, UnsupportedMediaType),
-    *(RateLimited, QueueFull, DeadlineExceeded),
+    *(RateLimited, RequestError, QueueFull, DeadlineExceeded),
 )
 _RESPONSES: dict[int | str, dict[str, Any]] = openapi_responses(reference(ErrorReply), _ERRORS) | {
     202: {"description": "The correction is on its way to the log.", "content": _json(FeedbackReply)},

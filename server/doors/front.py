@@ -20,10 +20,12 @@ class Documented:
     """How a door looks in OpenAPI.
 
     Attributes:
+        operation_id: what generated clients call it.
         parameters: the headers that it heeds.
         error_codes: those of our codes that it calls otherwise.
     """
 
+    operation_id: str
     summary: str
     request: type[msgspec.Struct]
     reply: type[msgspec.Struct]
@@ -40,7 +42,7 @@ class GuardApp(FastAPI):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(generate_unique_id_function=lambda route: route.name, **options)
         self._doors: dict[str, ASGIApp] = {}
         self._documented: dict[str, Documented] = {}
         self._schemas: list[type[msgspec.Struct]] = [ErrorReply]
@@ -110,6 +112,7 @@ def _operation(documented: Documented) -> dict[str, Any]:
     reply = {"application/json": {"schema": reference(documented.reply)}}
     answered = {"description": "Every text has a result.", "content": reply}
     operation = {
+        "operationId": documented.operation_id,
         "summary": documented.summary,
         "parameters": list(documented.parameters),
         "requestBody": body,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from server.core.taxonomy import Category, Role
+from server.core.taxonomy import CATEGORIES, Category, Role
 from server.core.types import ArtifactId, Basis, CheckAnswer, DecidedBy, EscalationOutcome, Text, TextResult, Verdict
 from server.doors.door import Asked, DoorLimits, RequestHeaders, check_count, check_texts
 from server.doors.errors import ErrorReply
@@ -84,7 +84,7 @@ class CheckReply(Struct):
 
 
 def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
-    """The bounds that :meth:`NativeDialect.read` holds a request to, for OpenAPI."""
+    """The bounds that :meth:`NativeDialect.read` holds a request to, and which scores there are, for OpenAPI."""
     return {
         "CheckRequest": {
             "texts": {
@@ -93,6 +93,9 @@ def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
             }
         },
         "TextToCheck": {"text": {"maxLength": limits.max_text_chars}},
+        "ResultReply": {
+            "scores": {"properties": {category: {"type": "number"} for category in CATEGORIES}, "required": list(CATEGORIES)},
+        },
     }
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, UnknownPolicy
 from server.core.taxonomy import Category
 from server.core.types import CheckAnswer, Text, TextResult
 from server.doors.door import Asked, DoorLimits, RequestHeaders, check_count, check_texts
@@ -79,7 +79,13 @@ def field_schemas(limits: DoorLimits) -> dict[str, dict[str, Any]]:
         f"A list of parts is one item; a list of strings is one item each. Of at most {limits.max_text_chars} characters an "
         f"item, and {limits.max_request_chars} characters in all."
     )
-    return {"ModerationRequest": {"input": {"description": described, "anyOf": [string, some | {"items": string}, parts]}}}
+    return {
+        "ModerationRequest": {"input": {"description": described, "anyOf": [string, some | {"items": string}, parts]}},
+        "ModerationResult": {
+            field: {"properties": dict.fromkeys(SOURCES, kind), "required": list(SOURCES)}
+            for field, kind in (("categories", {"type": "boolean"}), ("category_scores", {"type": "number"}))
+        },
+    }
 
 
 Item = Annotated[str, Meta(min_length=1)] | InputPart
@@ -147,8 +153,12 @@ class OpenAIDialect:
         )
 
     def write_error(self, error: ErrorReply) -> ErrorReply:
-        names = _ERROR_NAMES.get(error.error.code)
-        return error if names is None else replace(error, error=replace(error.error, type=names[0], code=names[1]))
+        said = error.error
+        if said.code == UnknownPolicy.code:
+            said = replace(said, param=POLICY_HEADER)
+        elif names := _ERROR_NAMES.get(said.code):
+            said = replace(said, type=names[0], code=names[1])
+        return replace(error, error=said)
 
 
 def _write_moderation(result: TextResult) -> ModerationResult:

@@ -32,9 +32,12 @@ def add_doors(
     request_id = _header("X-Request-Id", "The request's id, to be echoed; left out or unusable, the server makes one.")
     policy = _header(openai.POLICY_HEADER, "Id of the policy; left out, the server's default.")
 
-    def open_door(dialect: Dialect, path: str, summary: str, reply: type, *parameters: dict[str, Any], **codes: str) -> None:
+    def open_door(
+        dialect: Dialect, path: str, name: str, summary: str, reply: type, *parameters: dict[str, Any], **codes: str
+    ) -> None:
         door = Door(dialect, check=check, metrics=metrics, limits=limits, half_sent=half_sent, keys=keys)
         documented = Documented(
+            operation_id=name,
             summary=summary,
             request=dialect.form,
             reply=reply,
@@ -45,10 +48,10 @@ def add_doors(
         )
         app.open_door(path, around(door), documented)
 
-    open_door(native.NativeDialect(limits), native.PATH, "Check texts", native.CheckReply)
+    open_door(native.NativeDialect(limits), native.PATH, "check", "Check texts", native.CheckReply)
     dialect = openai.OpenAIDialect(limits)
     summary = "Check texts in OpenAI's moderation format"
-    open_door(dialect, openai.PATH, summary, openai.ModerationReply, policy, **openai.ERROR_CODES)
+    open_door(dialect, openai.PATH, "create_moderation", summary, openai.ModerationReply, policy, **openai.ERROR_CODES)
     app.describe_fields(native.field_schemas(limits) | openai.field_schemas(limits))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from server.core.errors import InvalidRequest, TextTooLarge
+from server.core.taxonomy import CATEGORIES
 from server.doors import native, openai
 from server.doors.door import DoorLimits
 from server.doors.wire import BodyReader
@@ -112,3 +113,8 @@ def test_the_document_says_what_a_reader_needs(document):
     assert (role["enum"], role["default"]) == (["assistant", "user"], "user")
     headers = {parameter["name"] for parameter in document["paths"][openai.PATH]["post"]["parameters"]}
     assert headers == {"X-Request-Timeout-S", "X-Request-Id", "X-Stillguard-Policy"}
+    scores = document["components"]["schemas"]["ResultReply"]["properties"]["scores"]
+    assert (list(scores["properties"]), scores["required"]) == (list(CATEGORIES), list(CATEGORIES))
+    named = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert {"check", "create_moderation", "correct_verdict", "find_escalation"} < set(named)
+    assert len(named) == len(set(named))

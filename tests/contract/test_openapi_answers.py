@@ -36,8 +36,13 @@ BROKEN = {native.PATH: {"texts": [{"text": "poison"}]}, openai.PATH: {"input": "
 KEY = {"authorization": "Bearer steady-key"}
 HEADERS_OF = {401: {"www-authenticate"}, 429: {"retry-after"}}
 
-NEVER_PROVOKED = {("private", "post", RELOAD, 504)}
-"""A body on the private port has ten seconds to come in."""
+NEVER_PROVOKED = {
+    ("private", "post", RELOAD, 504),
+    ("private", "post", RELOAD, 500),
+    ("public", "post", FEEDBACK, 500),
+    ("public", "get", ESCALATIONS, 500),
+}
+"""A body on the private port has ten seconds to come in; and on a route that is no door nothing fails as far as we know."""
 
 
 @dataclass

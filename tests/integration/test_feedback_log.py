@@ -249,6 +249,14 @@ async def test_a_wrong_correction_is_refused_by_name_and_changes_nothing(open_lo
     assert records(folder) == []
 
 
+@pytest.mark.parametrize(("body", "word"), [({"index": -1}, "from 0"), ({"note": "n" * 2_001}, "2000")])
+async def test_a_value_out_of_bounds_is_told_its_bounds(open_logging, body, word):
+    async with open_logging(keep_text=True) as client:
+        refused = await client.post("/v1/feedback", json={"id": "any", "verdict": "allow"} | body)
+    assert refused.status_code == 400
+    assert word in refused.json()["error"]["message"]
+
+
 async def test_where_there_is_no_log_a_correction_is_told_so(open_guard):
     guard = await open_guard()
     reply = await guard.client.post("/v1/feedback", json={"id": "any", "verdict": "allow"})
@@ -263,6 +271,10 @@ async def test_a_correction_needs_the_key_that_a_check_needs(open_logging, folde
         assert (await client.post("/v1/feedback", json=body)).status_code == 401
         assert (await client.post("/v1/feedback", json=body, headers={"authorization": "Bearer key"})).status_code == 404
         limited = await client.post("/v1/feedback", json=body, headers={"authorization": "Bearer key"})
+        assert (await client.get("/v1/escalations/any")).status_code == 401
+        metrics = (await client.get("/metrics")).text
+        assert 'stillguard_errors_total{code="unauthorized"} 2.0' in metrics
+        assert 'stillguard_errors_total{code="rate_limited"} 1.0' in metrics
         assert (limited.status_code, limited.json()["error"]["code"]) == (429, "rate_limited")
         schema = (await client.get("/openapi.json")).json()
     operation = schema["paths"]["/v1/feedback"]["post"]

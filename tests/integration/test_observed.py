@@ -2,6 +2,8 @@
 
 import json
 
+import httpx
+
 from server.inference.classifier import Checkpoint, Window
 from server.teacher.fake import FakeTeacher
 
@@ -73,6 +75,16 @@ async def test_an_unforeseen_error_says_nothing_of_the_text(open_guard, log_line
     assert "encode" in line["frames"][-1]
     assert CANARY not in json.dumps(log_lines())
     assert await guard.metric("stillguard_requests_total", route="native", outcome="failed") == 1
+
+
+async def test_an_unforeseen_error_on_a_route_that_is_no_door_is_answered_and_counted_too(open_guard):
+    guard = await open_guard()
+    guard.app.add_api_route("/fails", lambda: 1 / 0)
+    unforeseen = httpx.ASGITransport(guard.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=unforeseen, base_url="http://guard") as client:
+        reply = await client.get("/fails")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert await guard.metric("stillguard_errors_total", code="internal_error") == 1
 
 
 async def test_no_text_gets_into_logs_errors_or_metrics(open_guard, log_lines):

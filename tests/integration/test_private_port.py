@@ -95,6 +95,16 @@ async def test_a_misspelt_reload_does_nothing(open_guard, open_private, body):
     assert (await guard.check("hate")).json()["artifact"]["version"] == "test-1"
 
 
+async def test_a_web_page_reloads_nothing(open_guard, open_private):
+    guard = await open_guard(reload=reloads_to("test-2", []))
+    private = open_private(guard)
+    headers = {"origin": "https://elsewhere.example", "content-type": "text/plain"}
+    reply = await private.post("/admin/reload", headers=headers)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "Origin")
+    assert (await guard.check("hate")).json()["artifact"]["version"] == "test-1"
+    assert (await private.post("/admin/reload")).status_code == 200
+
+
 async def test_a_stopping_server_reloads_nothing(open_guard, open_private):
     guard = await open_guard()
     await guard.app.state.service.drain()

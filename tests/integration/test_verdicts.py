@@ -214,6 +214,13 @@ async def test_openai_inputs_strings_lists_and_parts(open_guard):
     assert await flags([{"type": "text", "text": "fine"}, {"type": "text", "text": "hate"}]) == [True]
 
 
+async def test_an_unknown_policy_is_told_by_the_header_that_named_it(open_guard):
+    guard = await open_guard()
+    reply = await guard.client.post("/v1/moderations", json={"input": "a"}, headers={"X-Stillguard-Policy": "nope"})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "unknown_policy", "X-Stillguard-Policy")
+
+
 async def test_a_sick_request_id_is_replaced(open_guard):
     guard = await open_guard()
     for sick in ("", "a b", "x" * 129, "<script>"):
