@@ -109,10 +109,12 @@ class RotatingLog:
         self._file, self._size_bytes = None, 0
 
     def _retain(self, *, room_bytes: int) -> None:
-        """Remove what is too old, then the oldest until ``room_bytes`` more fit. Files that are being written stay."""
+        """Remove what is too old, then the oldest until ``room_bytes`` more fit, and what the files that are being written,
+        which stay, may still grow by: other servers write too."""
         self._disk.seal_left_behind()
         files = self._disk.files()
         total = sum(info.size_bytes for info in files)
+        room_bytes += sum(max(0, self._limits.file_max_bytes - info.size_bytes) for info in files if not info.is_sealed)
         kept: list[float] = []
         for info in _oldest_first(files):
             begun = begun_at(info)

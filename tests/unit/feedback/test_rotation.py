@@ -82,6 +82,16 @@ def test_a_file_ends_at_its_age_and_goes_at_the_log_s():
     assert (world.log.due_in_s, world.log.total_bytes) == (None, 0)
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(6, 100)), max_size=60))
+def test_the_bound_holds_for_as_many_servers_as_it_holds_files(steps):
+    world = World()
+    logs = [RotatingLog(world.disk, LIMITS, clock=lambda: world.now) for _ in range(3)]
+    for server, size in steps:
+        world.now += 0.001
+        logs[server].append(b"." * (size - 1) + b"\n")
+        assert sum(world.file_sizes) <= LIMITS.max_bytes
+
+
 def test_another_server_s_open_file_counts_and_stays():
     world = World()
     world.disk.open["feedback-20200101T000000.000000Z-9"] = bytearray(b"x" * 350)
