@@ -63,7 +63,7 @@ class Service:
         self.shadow = ShadowStudent(
             load=parts.reload,
             make=partial(make_student, settings, observer=NullObserver()),
-            share=settings.shadow_share,
+            share=settings.shadow_artifact_share,
             reading=reading_limits(settings),
             timeout_s=settings.request_timeout_s,
             is_live_idle=lambda: not self._is_draining and self.student.batcher.has_free_session,

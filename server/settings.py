@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     shadow_artifact: Path | None = Field(
         None, description="Folder of the shadow student's artefact, which is compared with the student and answers nobody."
     )
-    shadow_share: Share = Field(0.05, description="Share of the texts that the shadow student scores too, after the answer.")
+    shadow_artifact_share: Share = Field(
+        0.05, description="Share of the texts that the shadow student scores too, after the answer."
+    )
     drift_reference: Path | None = Field(
         None,
         description="JSON file from GET /admin/drift, or a list of such files, to measure drift against. Left out, or made by "

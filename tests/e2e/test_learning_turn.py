@@ -163,7 +163,7 @@ def test_a_turn_mends_what_moderators_found_and_breaks_nothing(data, tiny_base, 
     assert f"{learnt} of the rows were given beside them: mined.parquet." in (out / "artifact" / "MODEL_CARD.md").read_text()
 
     # try it beside the first on traffic, then promote it
-    shadow = ("--shadow-artifact", out / "artifact", "--shadow-share", 1, "--admin-port", 0)
+    shadow = ("--shadow-artifact", out / "artifact", "--shadow-artifact-share", 1, "--admin-port", 0)
     server = run_server(*map(str, ("--artifact", tmp_path / "a1", *shadow)))
     host, _, port = server.process.stdout.readline().removeprefix("private port: ").strip().rpartition(":")
     new_insults, new_pies = [missed(rng) for _ in range(20)], [falsely_blocked(rng) for _ in range(20)]

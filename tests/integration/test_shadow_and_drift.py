@@ -46,7 +46,7 @@ def ready(guard):
 
 
 async def test_a_configured_shadow_is_compared_and_answers_nobody(open_guard):
-    guard = await open_guard(reload=load, settings={"shadow_artifact": NEXT, "shadow_share": 1.0})
+    guard = await open_guard(reload=load, settings={"shadow_artifact": NEXT, "shadow_artifact_share": 1.0})
     await until(ready(guard), 1)
     answers = [(await guard.check(text)).json() for text in ("hate", "sexual", "plain")]
     await until(compared(guard), 3)
@@ -73,7 +73,7 @@ async def test_a_shadow_that_can_not_be_loaded_costs_nothing_but_itself(open_gua
 
 
 async def test_a_shadow_is_exchanged_promoted_and_taken_away_on_the_private_port(open_guard, open_private):
-    guard = await open_guard(reload=load, settings={"shadow_share": 1.0})
+    guard = await open_guard(reload=load, settings={"shadow_artifact_share": 1.0})
     private = open_private(guard)
     reply = await private.post("/admin/reload", json={"shadow": NEXT})
     assert (reply.status_code, set(reply.json()), reply.json()["shadow"]["version"]) == (200, {"shadow"}, "next")

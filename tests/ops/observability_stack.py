@@ -23,7 +23,7 @@ from tests.ops.tools import ROOT, need
 
 DASHBOARD = ROOT / "helm" / "stillguard" / "dashboards" / "stillguard.json"
 RULES_FILE = ROOT / "helm" / "stillguard" / "files" / "alerts.yaml"
-SHADOW = ("--shadow-artifact", ROOT / "server" / "artifacts" / "default", "--shadow-share", "1")
+SHADOW = ("--shadow-artifact", ROOT / "server" / "artifacts" / "default", "--shadow-artifact-share", "1")
 """Flags of a server that compares the shipped student with itself."""
 
 PATIENCE_S = 120
