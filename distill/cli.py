@@ -102,6 +102,7 @@ def _add_teacher_verbs(subparsers) -> None:
 
 
 def _add_student_verbs(subparsers) -> None:
+    from distill.head import HeadSettings
     from distill.losses import LossWeights
     from distill.planting import MIN_CHARS
     from distill.student import PACKAGED_STUDENT
@@ -147,6 +148,15 @@ def _add_student_verbs(subparsers) -> None:
     )
     add_flags(sub, TrainSettings, base=PACKAGED_STUDENT)
     add_flags(sub, LossWeights)
+
+    sub = _add_verb(
+        subparsers, "refit-head", verbs.refit_head, "fit a student's head anew, its encoder as it is: for labels that came late"
+    )
+    sub.add_argument("--start-from", required=True, help="run folder of a student, such as `python -m export unpack` makes")
+    sub.add_argument("--out", type=Path, required=True, help="run folder; the student with its new head")
+    sub.add_argument("--rows", type=positive, default=40_000, help="texts, drawn in balance over sources (default: 40000)")
+    sub.add_argument("--seed", type=between(0, 2**32 - 1), default=0, help="of the draw of texts (default: 0)")
+    add_flags(sub, HeadSettings)
 
     sub = _add_verb(
         subparsers, "calibrate", verbs.calibrate, "fit the student's calibration, thresholds and unsure bands on dev"

@@ -17,20 +17,20 @@ _FILE = Path(__file__).with_name("seeds.toml")
 def seed_texts(*, per_pattern: int = 24, seed: int = 0) -> LabelledTexts:
     """All patterns with their slots filled, at most ``per_pattern`` fillings each, without repetition.
 
-    A category's sentences are 1 there and unknown elsewhere; harmless ones are 0 everywhere. The data set's name is
-    ``seeds``.
+    A group's sentences are 1 in the category that it violates, 0 in those that it never does, and unknown elsewhere. The data
+    set's name is ``seeds``.
     """
     rng = np.random.default_rng(seed)
     table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    slots = table.pop("slots")
     labels_of: dict[str, np.ndarray] = {}
-    for group, record in table.items():
-        labels = np.zeros(len(CATEGORIES), dtype=np.float32)
-        if group != "harmless":
-            labels[:] = np.nan
-            labels[CATEGORIES.index(group)] = 1.0
-        for pattern in record["patterns"]:
-            for text in _fill(pattern, slots, per_pattern, rng):
+    for group in table["group"]:
+        labels = np.full(len(CATEGORIES), np.nan, dtype=np.float32)
+        never = CATEGORIES if group["never"] == "all" else group["never"]
+        labels[[CATEGORIES.index(category) for category in never]] = 0.0
+        if "violates" in group:
+            labels[CATEGORIES.index(group["violates"])] = 1.0
+        for pattern in group["patterns"]:
+            for text in _fill(pattern, table["slots"], per_pattern, rng):
                 labels_of.setdefault(canonicalise(text).text, labels)
     size = len(labels_of)
     return LabelledTexts(

@@ -15,7 +15,7 @@ from distill.cascade.choose import choose_without_teacher
 from distill.data import LabelledTexts, balanced_indices, load_split, random_indices
 from distill.json_file import read_json
 from distill.policy_file import write_numbers
-from distill.run_record import json_digest
+from distill.run_record import hold_to, json_digest
 from distill.settings_flags import from_flags
 from server.core.calibration import Calibration, calibration_to_json
 from server.core.errors import ConfigurationError
@@ -122,18 +122,15 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "calibrations": _calibrations(calibration, arguments.pool_with),
     }
     figures = train_student(settings, weights, train=rows, signals=signals, dev=dev, out=arguments.out, made_with=made_with)
-    sources = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
     earlier = _earlier(settings.start_from)
     provenance = {
         "base": earlier[0]["base"] if earlier else settings.base,
         **made_with,
-        "data": sources,
-        "licences": {name: licence for name, licence in _licences().items() if name in sources},
-        "rows": len(rows),
+        **_sources(rows),
         "rows_with_signals": int((~np.isnan(of_teacher.logits).all(axis=1)).sum()),
         "extra": {"files": [path.name for path in arguments.extra], "rows": len(extra)},
         "earlier": earlier,
-        "settings": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
+        "settings": _plain(arguments),
         "dev": figures,
     }
     (arguments.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
@@ -144,6 +141,39 @@ def train(arguments: Namespace) -> dict[str, Any]:
         "rows_extra": len(extra),
         **figures,
     }
+
+
+def refit_head(arguments: Namespace) -> dict[str, Any]:
+    from distill.head import HeadSettings, pooled_states
+    from distill.head import refit_head as refit
+    from distill.seeds import seed_texts
+    from distill.student import load_student
+
+    settings = from_flags(HeadSettings, arguments)
+    start, out = arguments.start_from, arguments.out
+    model, tokenizer = load_student(Path(start))
+    hold_to(out / "run.json", _plain(arguments), has_begun=(out / "model.safetensors").exists())
+    everything = load_split(arguments.data, "train", assume_chat_benign=True)
+    rows = everything.take(balanced_indices(everything, arguments.rows, arguments.seed))
+    for _ in range(settings.seed_repeats):
+        rows += seed_texts()
+    shape = read_json(Path(start) / "student.json")
+    states = pooled_states(model, tokenizer, rows.texts, max_tokens=shape["max_tokens"])
+    losses = refit(model, states, rows, keep=settings.keep)
+    earlier = _earlier(start)
+    provenance = {
+        "base": earlier[0]["base"] if earlier else start,
+        "teacher": None,
+        "prompt_hash": earlier[-1].get("prompt_hash") if earlier else None,
+        **_sources(rows),
+        "earlier": earlier,
+        "settings": _plain(arguments),
+    }
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for name, record in {"student.json": shape, "provenance.json": provenance}.items():
+        (out / name).write_text(json.dumps(record, indent=2) + "\n")
+    return {"checkpoint": str(out), "rows": len(rows), **losses}
 
 
 def plant(arguments: Namespace) -> dict[str, Any]:
@@ -241,6 +271,18 @@ def _calibrations(teachers: Calibration | None, student: Path | None) -> list[st
         json_digest(calibration_to_json(teachers)) if teachers else None,
         json_digest(read_json(student / "calibration.json")) if student else None,
     ]
+
+
+def _plain(arguments: Namespace) -> dict[str, Any]:
+    """The flags, for the record; where files lie is nobody else's matter."""
+    return {name: value for name, value in vars(arguments).items() if isinstance(value, int | float | str)}
+
+
+def _sources(rows: LabelledTexts) -> dict[str, Any]:
+    """Whose texts were learnt from, and by what licence."""
+    counts = {str(n): int(c) for n, c in zip(*np.unique(rows.datasets.astype(str), return_counts=True), strict=True)}
+    licences = {name: licence for name, licence in _licences().items() if name in counts}
+    return {"data": counts, "licences": licences, "rows": len(rows)}
 
 
 def _earlier(run: str) -> list[dict[str, Any]]:

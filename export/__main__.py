@@ -1,6 +1,6 @@
 """``python -m export``: a trained student to a proven artefact. Its verbs, on finished artefacts: ``score``, what it says of
 labelled texts; ``reference``, how its scores are spread; ``views``, what reading in canonical form costs and brings; ``sign``,
-whose it is. Progress on stderr; the last line on stdout is JSON."""
+whose it is; ``unpack``, a student that training can go on from. Progress on stderr; the last line on stdout is JSON."""
 
 import argparse
 import json
@@ -20,7 +20,8 @@ AU-PRC within 0.005 of FP32 and 99 % of verdicts as FP32's on the reference set;
 An export that fails is refused with every failure listed, and nothing is written.
 
 verbs on finished artefacts, each with a --help of its own: `score` runs one over labelled texts; `sign` signs it; `reference`
-writes into it what drift is told by; `views` measures what reading in canonical form costs and brings.
+writes into it what drift is told by; `views` measures what reading in canonical form costs and brings; `unpack` makes of it a
+student that training can go on from.
 
 exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 """
@@ -28,7 +29,7 @@ exit status: 0 written; 2 bad arguments, files or settings; 3 refused.
 
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit status. Without a verb, it exports."""
-    verbs = {"score": _score, "reference": _reference, "views": _views, "sign": _sign}
+    verbs = {"score": _score, "reference": _reference, "views": _views, "sign": _sign, "unpack": _unpack}
     return verbs[argv[0]](argv[1:]) if argv and argv[0] in verbs else _export(argv)
 
 
@@ -135,6 +136,19 @@ def _sign(argv: list[str]) -> int:
     return 0
 
 
+def _unpack(argv: list[str]) -> int:
+    arguments = _unpack_parser().parse_args(argv)
+    from export.unpack import unpack_artifact
+
+    try:
+        summary = unpack_artifact(arguments.artifact, arguments.out)
+    except StillguardError as error:
+        print(f"export unpack: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(summary))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -226,6 +240,18 @@ def _sign_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folders", type=Path, nargs="+", metavar="DIR", help="an artefact's folder, or a teacher's")
     add("--key", type=Path, required=True, metavar="PEM", help="the Ed25519 private key, without a passphrase")
+    return parser
+
+
+def _unpack_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export unpack",
+        description="Make of an INT8 artefact, such as the shipped one, the run folder of a student that `distill train` and "
+        "`distill refit-head` go on from, calibrated as the artefact is.",
+    )
+    add = parser.add_argument
+    add("--artifact", type=Path, required=True, metavar="DIR", help="the folder that `python -m export` wrote")
+    add("--out", type=Path, required=True, metavar="DIR", help="the run folder to write")
     return parser
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from distill.cli import main
+from distill.seeds import seed_texts
 from server.core.taxonomy import CATEGORIES
 
 WORDS = dict(zip(CATEGORIES, ["loser", "vermin", "heist", "override", "cutting", "naked", "damn", "stab"], strict=True))
@@ -102,6 +103,17 @@ def test_from_teacher_to_measured_student(data, tiny_gemma, tiny_student, tmp_pa
 
     report = distil(capsys, "evaluate", "--data", data, "--teacher", teacher)
     assert report["categories"]["hate"]["positives"] == 5
+
+    refit = tmp_path / "refit"
+    head = ("refit-head", "--data", data, "--start-from", student, "--out", refit, "--rows", 100, "--seed-repeats", 1)
+    report = distil(capsys, *head)
+    assert report["rows"] == 100 + len(seed_texts().texts)
+    assert report["loss"] < report["loss_before"]
+    encoders = [load_file(folder / "model.safetensors") for folder in (student, refit)]
+    changed = {name for name, tensor in encoders[0].items() if not torch.equal(tensor, encoders[1][name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    (earlier,) = json.loads((refit / "provenance.json").read_text())["earlier"]
+    assert earlier["rows"] == 160 + 40 * 3, "where it started from"
 
     # A second cycle: student and teacher learn what both said together.
     again = ("--learning-rate", 1e-3, "--without-seeds", "--data", data, "--signals", signals, "--pool-with", student)
