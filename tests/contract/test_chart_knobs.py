@@ -16,7 +16,7 @@ from server.settings import ENV_PREFIX, Settings
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "stillguard"
 SPEAKS_OF_KNOBS = [ROOT / "Dockerfile", ROOT / "compose.yaml", ROOT / "docs" / "deploy.md", *CHART.rglob("*.*")]
-CUSTOM_METRIC = "stillguard_queue_wait_seconds"
+CUSTOM_METRIC = "stillguard_queue_waited_seconds"
 """What prometheus-adapter's rule in deploy.md makes."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -43,6 +43,7 @@ def test_every_series_that_the_chart_and_its_page_name_exists():
     )
     assert "stillguard_stage_seconds" in named
     assert named - known == set()
+    assert CUSTOM_METRIC not in known, "it is another figure than the series of that name"
 
 
 def test_the_schema_has_every_knob_as_the_server_has_it():

@@ -98,6 +98,8 @@ CLASHES = [
     ("feedback.sizeLimit", "1.073G", "1.074G"),
     ("ports.http", 9090, 9091),
     ("ports.admin", 8000, 8001),
+    ("commonLabels", {"app.kubernetes.io/name": "other"}, {"app.kubernetes.io/part-of": "chat"}),
+    ("podLabels", {"app.kubernetes.io/component": "other"}, {"team": "safety"}),
 ]
 
 
@@ -106,6 +108,10 @@ def test_values_that_clash_are_refused_by_name_and_no_others(key, clashing, fitt
     feedback = {"feedback.enabled": True}
     assert key in refusal("default", values=feedback | {key: clashing})
     assert Release("default", values=feedback | {key: fitting}).all("Deployment")
+
+
+def test_a_label_is_given_once():
+    assert "both have team" in refusal("default", values={"commonLabels": {"team": "a"}, "podLabels": {"team": "b"}})
 
 
 def test_a_log_on_a_claim_is_not_held_to_the_limit_of_a_volume_that_it_has_not():

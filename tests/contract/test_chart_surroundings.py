@@ -15,7 +15,7 @@ def test_autoscaling_takes_the_number_of_pods_over():
     assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 30)
     cpu, queue = spec["metrics"]
     assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
-    assert queue["pods"]["metric"]["name"] == "stillguard_queue_wait_seconds"
+    assert queue["pods"]["metric"]["name"] == "stillguard_queue_waited_seconds"
     assert queue["pods"]["target"] == {"type": "AverageValue", "averageValue": "5m"}
 
 
@@ -54,6 +54,14 @@ def test_what_must_leave_leaves_by_its_port_alone():
     to_teacher = rules(Release("teacher-vllm"))["egress"][-1]
     labels = to_teacher["to"][0]["podSelector"]["matchLabels"]
     assert (ports([to_teacher]), labels["app.kubernetes.io/component"]) == ([8000], "teacher")
+
+
+def test_rules_of_the_user_s_own_are_added_as_they_are():
+    rule = {"ports": [{"protocol": "TCP", "port": 11434}], "to": [{"podSelector": {"matchLabels": {"app": "judge"}}}]}
+    for scenario, before in (("default", []), ("teacher-url", [53, 53, 443, 8000, 4318])):
+        egress = rules(Release(scenario, values={"networkPolicy.extraEgress": [rule]}))["egress"]
+        assert egress[-1] == rule
+        assert ports(egress) == [*(before or [53, 53]), 11434]
 
 
 def test_only_the_server_reaches_the_chart_s_teacher():
@@ -104,6 +112,16 @@ def test_rules_and_dashboard_are_the_files_as_they_are():
         == (CHART / "dashboards" / "stillguard.json").read_text(encoding="utf-8").strip()
     )
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_alerts_lead_to_the_playbooks_that_are_named():
+    playbooks = "https://git.example/guard/docs/playbooks.md"
+    release = Release("monitoring", values={"metrics.prometheusRule.playbooks": playbooks})
+    for group in release.one("PrometheusRule", "rel-stillguard")["spec"]["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                assert rule["annotations"]["runbook_url"] == f"{playbooks}#{rule['alert'].lower()}"
+                assert "runbook" not in rule["annotations"]
 
 
 def test_a_canary_takes_its_share_of_the_route():

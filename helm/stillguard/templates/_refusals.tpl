@@ -7,6 +7,18 @@ server's default counts, and a test holds these to it. */}}
 {{- if eq (int .Values.ports.http) (int .Values.ports.admin) }}
 {{- fail "ports.http and ports.admin must be two ports" }}
 {{- end }}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- range $values := list "commonLabels" "podLabels" }}
+{{- if hasKey (get $.Values $values) $label }}
+{{- fail (printf "%s can't have %s: the chart sets it, and selects its pods by such labels" $values $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $label, $_ := .Values.podLabels }}
+{{- if hasKey $.Values.commonLabels $label }}
+{{- fail (printf "podLabels and commonLabels both have %s" $label) }}
+{{- end }}
+{{- end }}
 {{- $settings := .Values.settings }}
 {{- if lt (dig "encode_max_chars" 1000000 $settings | int64) (dig "max_request_chars" 200000 $settings | int64) }}
 {{- fail "settings.encode_max_chars must be at least settings.max_request_chars" }}
