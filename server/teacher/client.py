@@ -23,6 +23,9 @@ Api = Literal["completions", "chat"]
 MAX_REPLY_BYTES = 1 << 20
 """Far over what eight answers with 20 candidates each take (about 20 KB)."""
 
+HARD_ANSWER_TOKENS = 4
+"""Of an answer without log-probabilities, which is read as text: chat models write ``**Yes**``."""
+
 _KEEPALIVE_S = 2.0
 """Under the 5 s after which llama.cpp and uvicorn drop an idle connection: we never send on one being dropped."""
 
@@ -76,7 +79,8 @@ class HttpTeacher:
         self.form = form
         self._ask = self._complete if api == "completions" else self._chat
         candidates = {"logprobs": top_logprobs} if api == "completions" else {"logprobs": True, "top_logprobs": top_logprobs}
-        self._fields = {"model": model, "max_tokens": 1, "temperature": 0} | (candidates if top_logprobs else {}) | dict(extra)
+        answer = {"max_tokens": 1} | candidates if top_logprobs else {"max_tokens": HARD_ANSWER_TOKENS}
+        self._fields = {"model": model, "temperature": 0} | answer | dict(extra)
         asked = json.dumps([self._fields, form.name, api, calibration_to_json(calibration)], sort_keys=True)
         self.identity = f"{model}@{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
         limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=_KEEPALIVE_S)

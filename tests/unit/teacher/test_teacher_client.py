@@ -13,7 +13,7 @@ from server.core.calibration import IDENTITY, Platt
 from server.core.policy import load_policies
 from server.core.prompt import GUIDELINE
 from server.core.taxonomy import CATEGORIES
-from server.teacher.client import MAX_REPLY_BYTES, HttpTeacher
+from server.teacher.client import HARD_ANSWER_TOKENS, MAX_REPLY_BYTES, HttpTeacher
 from server.teacher.teacher import TeacherUnavailable
 
 RULES = dict(zip(CATEGORIES, load_policies()["default"].rules, strict=True))
@@ -117,6 +117,7 @@ async def test_as_many_candidates_are_asked_for_as_the_server_lists_and_for_none
     await judge.close()
     sent = {name: value for name, value in bodies[0].items() if "logprobs" in name}
     assert sent == (asked_for if top_logprobs else {})
+    assert bodies[0]["max_tokens"] == (1 if top_logprobs else HARD_ANSWER_TOKENS)
 
 
 async def test_chat_fails_as_a_whole_when_one_category_does():
