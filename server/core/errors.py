@@ -23,7 +23,7 @@ from server.core.types import ErrorCode
 
 
 class StillguardError(Exception):
-    """The root: catching it catches what Stillguard raises on purpose and nothing else. The doors add four of their own to
+    """The root: catching it catches what Stillguard raises on purpose and nothing else. The doors add five of their own to
     the tree of :class:`RequestError`, and the export one to the root."""
 
 

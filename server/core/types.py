@@ -25,6 +25,7 @@ ErrorCode = Literal[
     "unknown_policy",
     "malformed_body",
     "unsupported_media_type",
+    "body_too_slow",
     "unauthorized",
     "rate_limited",
     "queue_full",

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from server.core.errors import (
     ConfigurationError,
-    DeadlineExceeded,
     InvalidRequest,
     QueueFull,
     ReloadInProgress,
@@ -27,7 +26,7 @@ from server.core.shared_bound import SharedBound
 from server.core.taxonomy import Category
 from server.core.types import ArtifactId
 from server.doors.body import read_body
-from server.doors.errors import ErrorBody, ErrorReply, error_response, openapi_responses
+from server.doors.errors import BodyTooSlow, ErrorBody, ErrorReply, error_response, openapi_responses
 from server.doors.exchange import ClientGone
 from server.doors.front import reference
 
@@ -43,9 +42,7 @@ _ERRORS = {
         "description": "`reload_failed`: the message says why; what served goes on serving.",
         "content": {"application/json": {"schema": reference(ErrorReply)}},
     },
-} | openapi_responses(
-    reference(ErrorReply), (InvalidRequest, TextTooLarge, RequestError, QueueFull, ShuttingDown, DeadlineExceeded)
-)
+} | openapi_responses(reference(ErrorReply), (InvalidRequest, TextTooLarge, RequestError, QueueFull, ShuttingDown, BodyTooSlow))
 
 
 class ReloadRequest(BaseModel):

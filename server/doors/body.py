@@ -4,8 +4,9 @@ import asyncio
 
 from starlette.types import Receive
 
-from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
+from server.core.errors import QueueFull, TextTooLarge
 from server.core.shared_bound import SharedBound
+from server.doors.errors import BodyTooSlow
 from server.doors.exchange import ClientGone
 
 
@@ -21,7 +22,7 @@ async def read_body(
     Raises:
         TextTooLarge: over ``max_bytes``, as announced or as it comes in; the rest is left unread.
         QueueFull: there is no room for it beside the others; the rest is left unread.
-        DeadlineExceeded: not all there within ``timeout_s``.
+        BodyTooSlow: not all there within ``timeout_s``.
         ClientGone: the client hung up half-way.
     """
     if announced is not None and announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
@@ -42,7 +43,7 @@ async def read_body(
                     raise QueueFull("too much is being read")
                 body += chunk
     except TimeoutError:
-        raise DeadlineExceeded("the deadline passed before the body was there") from None
+        raise BodyTooSlow("the body was not there in time") from None
     finally:
         if body:
             half_sent.give_back(len(body))

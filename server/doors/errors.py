@@ -49,6 +49,12 @@ class UnsupportedMediaType(InvalidRequest):
     code: ClassVar[ErrorCode] = "unsupported_media_type"
 
 
+class BodyTooSlow(RequestError):
+    """The body wasn't there in time, which is the client's doing or the network's: no failure of ours."""
+
+    code: ClassVar[ErrorCode] = "body_too_slow"
+
+
 class Unauthorized(RequestError):
     """No API key, or none that is known."""
 
@@ -80,6 +86,7 @@ ERROR_TABLE: dict[type[RequestError], Reply] = {
     UnknownPolicy: Reply(400, "invalid_request_error", "invalid", "no policy has that id"),
     MalformedBody: Reply(400, "invalid_request_error", "invalid", "the body isn't JSON in UTF-8"),
     Unauthorized: Reply(401, "authentication_error", "unauthorized", "the API key is missing or not known"),
+    BodyTooSlow: Reply(408, "timeout_error", "invalid", "the body didn't come in time"),
     TextTooLarge: Reply(413, "invalid_request_error", "invalid", "a text, a list or the body is over a bound"),
     UnsupportedMediaType: Reply(415, "invalid_request_error", "invalid", "the content type isn't JSON"),
     RateLimited: Reply(429, "rate_limit_error", "limited", "the key is over its rate; try again after Retry-After seconds"),

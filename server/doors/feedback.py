@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Meta, Struct
 
-from server.core.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestError, TextTooLarge
+from server.core.errors import InvalidRequest, QueueFull, RequestError, TextTooLarge
 from server.core.feedback import Correction
 from server.core.shared_bound import SharedBound
 from server.core.taxonomy import CATEGORIES, Category
@@ -18,6 +18,7 @@ from server.core.types import Text
 from server.doors.body import read_body
 from server.doors.door import DoorLimits, check_texts
 from server.doors.errors import (
+    BodyTooSlow,
     ErrorBody,
     ErrorReply,
     MalformedBody,
@@ -176,7 +177,7 @@ def _json(form: type[Struct]) -> dict[str, Any]:
 
 _ERRORS = (
     *(InvalidRequest, MalformedBody, Unauthorized, TextTooLarge, UnsupportedMediaType),
-    *(RateLimited, RequestError, QueueFull, DeadlineExceeded),
+    *(RateLimited, RequestError, QueueFull, BodyTooSlow),
 )
 _RESPONSES: dict[int | str, dict[str, Any]] = openapi_responses(reference(ErrorReply), _ERRORS) | {
     202: {"description": "The correction is on its way to the log.", "content": _json(FeedbackReply)},

@@ -37,7 +37,7 @@ KEY = {"authorization": "Bearer steady-key"}
 HEADERS_OF = {401: {"www-authenticate"}, 429: {"retry-after"}}
 
 NEVER_PROVOKED = {
-    ("private", "post", RELOAD, 504),
+    ("private", "post", RELOAD, 408),
     ("private", "post", RELOAD, 500),
     ("public", "post", FEEDBACK, 500),
     ("public", "get", ESCALATIONS, 500),
@@ -185,7 +185,8 @@ def of_door(path: str) -> dict[tuple[str, str, str, int], tuple[Provocation, dic
         429: (asked_twice, {"keys": True}),
         500: (asked(json=BROKEN.get(path)), {"classifier": {"failures": {"poison": "raise"}}}),
         503: (beside_a_half_sent_body, {"settings": {"read_max_bytes": 1}}),
-        504: (half_sent, {"settings": {"request_timeout_s": 0.02}}),
+        408: (half_sent, {"settings": {"request_timeout_s": 0.02}}),
+        504: (asked(headers={"x-request-timeout-s": "1e-9"}), {}),
     }
     return {("public", "post", path, status): case for status, case in cases.items()}
 
@@ -194,7 +195,7 @@ def of_feedback() -> dict[tuple[str, str, str, int], tuple[Provocation, dict[str
     cases = {key: (provoke, options | {"log": True}) for key, (provoke, options) in of_door(FEEDBACK).items()}
     own = {202: (corrected, {"log": True}), 404: (asked(), {"log": True}), 409: (asked(), {})}
     cases |= {("public", "post", FEEDBACK, status): case for status, case in own.items()}
-    return {key: case for key, case in cases.items() if key[3] not in (200, 500)}
+    return {key: case for key, case in cases.items() if key[3] not in (200, 500, 504)}
 
 
 ASYNC = {"teacher": FakeTeacher(), "policy": {"mode": "async"}}

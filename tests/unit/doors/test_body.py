@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from server.core.errors import DeadlineExceeded, QueueFull, TextTooLarge
+from server.core.errors import QueueFull, TextTooLarge
 from server.core.shared_bound import SharedBound
 from server.doors.body import read_body
+from server.doors.errors import BodyTooSlow
 from server.doors.exchange import ClientGone
 
 
@@ -61,7 +62,7 @@ async def test_a_body_that_never_ends_meets_the_deadline():
     async def receive():
         return sent.pop() if sent else await asyncio.Event().wait()
 
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(BodyTooSlow):
         await read(receive, timeout_s=0.01)
 
 

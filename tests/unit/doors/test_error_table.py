@@ -9,6 +9,7 @@ from server.core import errors
 from server.core.types import ErrorCode, Outcome
 from server.doors.errors import (
     ERROR_TABLE,
+    BodyTooSlow,
     MalformedBody,
     RateLimited,
     Unauthorized,
@@ -30,6 +31,7 @@ class Novel(errors.QueueFull):
         (errors.InvalidRequest("m"), 400, "invalid_request_error", "invalid"),
         (errors.UnknownPolicy("m"), 400, "invalid_request_error", "invalid"),
         (MalformedBody("m"), 400, "invalid_request_error", "invalid"),
+        (BodyTooSlow("m"), 408, "timeout_error", "invalid"),
         (errors.TextTooLarge("m"), 413, "invalid_request_error", "invalid"),
         (UnsupportedMediaType("m"), 415, "invalid_request_error", "invalid"),
         (Unauthorized("m"), 401, "authentication_error", "unauthorized"),
@@ -71,7 +73,7 @@ def test_the_head_says_when_to_come_back_or_how_to_say_who_one_is(error, headers
 
 def test_openapi_lists_every_code_under_its_status():
     responses = openapi_responses({"$ref": "there"}, ERROR_TABLE, codes={"unauthorized": "who_goes_there"})
-    assert set(responses) == {400, 401, 413, 415, 429, 500, 503, 504}
+    assert set(responses) == {400, 401, 408, 413, 415, 429, 500, 503, 504}
     assert "`queue_full`" in responses[503]["description"]
     assert "`shutting_down`" in responses[503]["description"]
     assert "`who_goes_there`" in responses[401]["description"]
