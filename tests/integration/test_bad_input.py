@@ -160,7 +160,7 @@ async def test_the_error_table_is_what_openapi_says(open_guard):
     paths = (await guard.client.get("/openapi.json")).json()["paths"]
     for path in (NATIVE, OPENAI):
         operation = paths[path]["post"]
-        assert set(operation["responses"]) == {"200", "400", "401", "413", "415", "429", "500", "503", "504"}
+        assert set(operation["responses"]) == {"200", "400", "401", "408", "413", "415", "429", "500", "503", "504"}
         assert "`queue_full`" in operation["responses"]["503"]["description"]
         for refusal in set(operation["responses"]) - {"200"}:
             content = operation["responses"][refusal]["content"]
